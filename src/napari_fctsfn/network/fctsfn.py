@@ -1,0 +1,195 @@
+"""The FCTSFN family: two streams, late fusion, refinement (paper, section 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from napari_fctsfn.network.config import NetworkConfig
+from napari_fctsfn.network.layers import upsample
+
+STRIDE = 32
+"""Rows and columns of a network input must be multiples of this."""
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """Everything about an image that does not depend on the clicks.
+
+    Parameters
+    ----------
+    fusion, refiner : tuple of Tensor
+        Image halves of the fusion net and of the refiner, shape (batch, channels, rows, columns).
+    size : (int, int)
+        Rows and columns of the network input.
+    """
+
+    fusion: tuple[Tensor, ...]
+    refiner: tuple[Tensor, ...]
+    size: tuple[int, int]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the tensors hold."""
+        return sum(t.numel() * t.element_size() for t in (*self.fusion, *self.refiner))
+
+    def expand(self, batch: int) -> ImageFeatures:
+        """Features of one image for a batch of click lists, without copying."""
+        return ImageFeatures(
+            tuple(t.expand(batch, -1, -1, -1) for t in self.fusion),
+            tuple(t.expand(batch, -1, -1, -1) for t in self.refiner),
+            self.size,
+        )
+
+
+class Scores(NamedTuple):
+    """Output of a click.
+
+    Attributes
+    ----------
+    logit : Tensor, shape (batch, 1, rows, columns)
+        Foreground minus background score at full resolution; its sigmoid is the probability.
+    coarse : Tensor, shape (batch, 1, rows, columns)
+        The same of the late-fusion network before refinement, bilinearly upsampled.
+    """
+
+    logit: Tensor
+    coarse: Tensor
+
+
+class Fusion(nn.Module):
+    """Fusion net of two streams; see `vgg16.TSLFNFusion` and `lite.LiteFusion`."""
+
+    def image_halves(self, levels: list[Tensor]) -> tuple[Tensor, ...]:
+        """All that depends on the image stream's `levels` alone."""
+        raise TypeError(f"{type(self).__name__} must define image_halves")
+
+    def forward(
+        self, image_halves: tuple[Tensor, ...], interaction: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Coarse score (batch, 1, r, c) and the features that the refiner starts from."""
+        raise TypeError(f"{type(self).__name__} must define forward")
+
+
+class Refiner(nn.Module):
+    """Multi-scale refinement to full resolution; see `vgg16.MSRN` and `lite.LiteRefiner`."""
+
+    def image_halves(self, levels: list[Tensor]) -> tuple[Tensor, ...]:
+        """All that depends on the image stream's `levels` alone."""
+        raise TypeError(f"{type(self).__name__} must define image_halves")
+
+    def forward(
+        self,
+        image_halves: tuple[Tensor, ...],
+        interaction: list[Tensor],
+        fused: Tensor,
+        coarse: Tensor,
+    ) -> Tensor:
+        """Foreground logit at full resolution, shape (batch, 1, rows, columns)."""
+        raise TypeError(f"{type(self).__name__} must define forward")
+
+
+class FCTSFN(nn.Module):
+    """Fully convolutional two-stream fusion network.
+
+    Parameters
+    ----------
+    config : NetworkConfig
+        What was built.
+    image_stream, interaction_stream : Module
+        From (batch, 3, rows, columns) RGB in 0..1, respectively from the interaction maps, to a
+        list of feature maps, finest first.
+    fusion : Fusion
+        Late fusion of the streams' features to a coarse score.
+    refiner : Refiner
+        From the coarse score to full resolution.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        image_stream: nn.Module,
+        interaction_stream: nn.Module,
+        fusion: Fusion,
+        refiner: Refiner,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.image_stream = image_stream
+        self.interaction_stream = interaction_stream
+        self.fusion = fusion
+        self.refiner = refiner
+
+    @property
+    def map_channels(self) -> int:
+        """Interaction channels: positive map, negative map and, if configured, previous mask."""
+        return 3 if self.config.previous_mask else 2
+
+    def encode_image(self, image: Tensor) -> ImageFeatures:
+        """Compute once per image all that the clicks do not change.
+
+        Parameters
+        ----------
+        image : Tensor, shape (batch, 3, rows, columns)
+            RGB in 0..1; rows and columns multiples of 32.
+
+        Raises
+        ------
+        ValueError
+            If the shape is another.
+        """
+        if (
+            image.ndim != 4
+            or image.shape[1] != 3
+            or any(n % STRIDE or not n for n in image.shape[2:])
+        ):
+            raise ValueError(
+                f"the network needs images of shape (batch, 3, rows, columns), rows and columns "
+                f"multiples of {STRIDE}, not {tuple(image.shape)}"
+            )
+        levels = self.image_stream(image)
+        rows, columns = image.shape[2:]
+        return ImageFeatures(
+            self.fusion.image_halves(levels), self.refiner.image_halves(levels), (rows, columns)
+        )
+
+    def click(self, features: ImageFeatures, maps: Tensor) -> Scores:
+        """Segment, given the image's features and the interaction maps.
+
+        Parameters
+        ----------
+        features : ImageFeatures
+            From `encode_image`.
+        maps : Tensor, shape (batch, 2 or 3, rows, columns)
+            Positive map, negative map (0..255, network-input pixels) and, if the network takes
+            one, the previous mask (0..1).
+
+        Raises
+        ------
+        ValueError
+            If the maps do not fit the features or the network.
+        """
+        if tuple(maps.shape[1:]) != (self.map_channels, *features.size):
+            raise ValueError(
+                f"interaction maps of shape {tuple(maps.shape)} do not fit: "
+                f"(batch, {self.map_channels}, {features.size[0]}, {features.size[1]}) is needed"
+            )
+        interaction = self.interaction_stream(maps)
+        coarse, fused = self.fusion(features.fusion, interaction)
+        coarse = upsample(coarse, features.size)
+        return Scores(self.refiner(features.refiner, interaction, fused, coarse), coarse)
+
+    def forward(self, image: Tensor, maps: Tensor) -> Scores:
+        """`encode_image` and `click` in one."""
+        return self.click(self.encode_image(image), maps)
+
+
+def build_network(config: NetworkConfig) -> FCTSFN:
+    """The network that `config` describes, randomly initialised, in training mode."""
+    from napari_fctsfn.network import lite, vgg16
+
+    parts = {"lite": lite.parts, "vgg16": vgg16.parts}[config.backbone](config)
+    return FCTSFN(config, *parts).to(memory_format=torch.channels_last)
