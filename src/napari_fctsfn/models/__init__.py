@@ -1,0 +1,33 @@
+"""Model files, their cards, and the registry."""
+
+from napari_fctsfn.models.card import ModelCard, TrainingSet, weights_licence
+from napari_fctsfn.models.registry import (
+    DEFAULT,
+    ModelEntry,
+    choose_model,
+    chosen_model,
+    data_directory,
+    list_models,
+    register_model,
+    resolve_model,
+)
+from napari_fctsfn.models.store import LoadedModel, ModelError, load_model, read_card, save_model
+
+__all__ = [
+    "DEFAULT",
+    "LoadedModel",
+    "ModelCard",
+    "ModelEntry",
+    "ModelError",
+    "TrainingSet",
+    "choose_model",
+    "chosen_model",
+    "data_directory",
+    "list_models",
+    "load_model",
+    "read_card",
+    "register_model",
+    "resolve_model",
+    "save_model",
+    "weights_licence",
+]
