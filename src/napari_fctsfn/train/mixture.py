@@ -1,0 +1,293 @@
+"""Training crops: a weighted mixture of data sets, objects, windows and appearances."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import binary_dilation
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, grid_sample
+
+DEFAULT_MIXTURE = {
+    "voc_subset": 0.36,
+    "bsds_regions": 0.15,
+    "coco_mval": 0.14,
+    "dsb2018": 0.11,
+    "isbi2012_em": 0.07,
+    "usgra": 0.05,
+    "wbc": 0.03,
+    "pfc_neurons": 0.03,
+    "axon_sem": 0.03,
+    "chloroplast_em": 0.02,
+    "spine_mr": 0.01,
+}
+"""Share of each data set in the crops of the default model."""
+
+_SMALLEST_OBJECT = 30
+"""Objects of fewer pixels in the picture are not trained on."""
+
+
+class TrainingDataError(ValueError):
+    """Training data that cannot be used; the message names the place and the remedy."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One training example.
+
+    Parameters
+    ----------
+    image : Tensor of float32, shape (3, size, size)
+        RGB, 0..1.
+    truth : array of bool, shape (size, size)
+        The object; never empty.
+    valid : array of bool, shape (size, size)
+        False where the window reaches beyond the picture; left out of the loss.
+    """
+
+    image: Tensor
+    truth: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Picture:
+    image: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+    ids: NDArray[np.int32]
+    grey: bool
+    low: float
+    high: float
+
+
+class DataSet:
+    """The training part of one folder in the layout of the shared data.
+
+    Parameters
+    ----------
+    folder : Path
+        With ``dataset.json``, ``images/``, ``labels/`` and ``train.txt``.
+
+    Raises
+    ------
+    TrainingDataError
+        If something is missing, or the set is for evaluation only.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            about = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+            stems = (folder / "train.txt").read_text(encoding="utf-8").split()
+        except (OSError, ValueError) as error:
+            raise TrainingDataError(f"{folder} is no training set: {error}") from None
+        if about.get("evaluation_only"):
+            raise TrainingDataError(f"{folder} is for evaluation only: leave it out of the mixture")
+        if not stems:
+            raise TrainingDataError(f"{folder / 'train.txt'} lists no image")
+        self.name: str = about["name"]
+        self.kind: str = about["kind"]
+        self.licence: str = about["licence"]
+        self.photographs: bool = about["modality"] == "photographs"
+        self.stems = stems
+        self._folder = folder
+        self._pictures: dict[str, _Picture] = {}
+
+    def picture(self, stem: str) -> _Picture:
+        """A picture with its labels, read once and kept in memory.
+
+        Raises
+        ------
+        TrainingDataError
+            If a file is missing or unreadable, or the shapes differ.
+        """
+        if stem not in self._pictures:
+            self._pictures[stem] = self._read(stem)
+        return self._pictures[stem]
+
+    def _read(self, stem: str) -> _Picture:
+        found = sorted(self._folder.glob(f"images/{stem}.*"))
+        if not found:
+            raise TrainingDataError(f"no image {self._folder / 'images' / stem}.* for {self.name}")
+        try:
+            with Image.open(found[0]) as file:
+                image = _eight_bit(np.asarray(file))
+            with Image.open(self._folder / "labels" / f"{stem}.png") as file:
+                labels = np.asarray(file).astype(np.int32)
+        except OSError as error:
+            raise TrainingDataError(f"{stem} of {self.name} cannot be read: {error}") from None
+        if labels.shape != image.shape[:2]:
+            raise TrainingDataError(
+                f"{stem} of {self.name}: image of shape {image.shape[:2]}, labels of {labels.shape}"
+            )
+        counts = np.bincount(labels.ravel())
+        counts[0] = 0
+        low, high = np.percentile(image[::4, ::4], (0.5, 99.8))
+        return _Picture(
+            image,
+            labels,
+            np.flatnonzero(counts >= _SMALLEST_OBJECT).astype(np.int32),
+            bool((image[..., 0] == image[..., 1]).all() and (image[..., 1] == image[..., 2]).all()),
+            float(low),
+            float(max(high, low + 1)),
+        )
+
+    def truth(self, picture: _Picture, rng: np.random.Generator) -> NDArray[np.bool_] | None:
+        """One object of the picture; None if it has none that is large enough."""
+        if not len(picture.ids):
+            return None
+        mask: NDArray[np.bool_] = picture.labels == rng.choice(picture.ids)
+        if self.kind == "parts" and rng.random() < 0.33:
+            mask = picture.labels > 0
+        if self.kind == "regions":
+            for _ in range(rng.choice(3, p=(0.5, 0.3, 0.2))):
+                rim = binary_dilation(mask, iterations=2) & ~mask
+                if not rim.any():
+                    break
+                grown = mask | (picture.labels == rng.choice(picture.labels[rim]))
+                if grown.mean() < 0.6:
+                    mask = grown
+        return mask
+
+
+def _eight_bit(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """RGB of 8 bits; a picture of more bits is stretched over its range."""
+    if image.dtype != np.uint8:
+        low, high = np.percentile(image, (0.1, 99.9))
+        image = np.clip((image - low) / max(high - low, 1) * 255, 0, 255).astype(np.uint8)
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], 3, axis=2)
+    rgb: NDArray[np.uint8] = image[..., :3]
+    return rgb
+
+
+class Mixture:
+    """Draws crops from several data sets.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the data sets.
+    shares : mapping of str to float
+        Share of each data set, by folder name; they need not sum to one.
+    size : int
+        Rows and columns of a crop, a multiple of 32.
+    """
+
+    def __init__(self, root: Path, shares: Mapping[str, float], size: int) -> None:
+        if not shares or min(shares.values()) <= 0:
+            raise TrainingDataError(f"the mixture {dict(shares)} needs positive shares")
+        self.sets = [DataSet(root / name) for name in shares]
+        self.shares = np.array(list(shares.values())) / sum(shares.values())
+        self.size = size
+
+    def draw(self, rng: np.random.Generator) -> Crop:
+        """One random crop with a visible object."""
+        while True:
+            dataset = self.sets[rng.choice(len(self.sets), p=self.shares)]
+            picture = dataset.picture(dataset.stems[rng.integers(len(dataset.stems))])
+            mask = dataset.truth(picture, rng)
+            if mask is None:
+                continue
+            crop = self._crop(picture, mask, dataset.photographs, rng)
+            if crop.truth.sum() >= 12:
+                return crop
+
+    def _crop(
+        self,
+        picture: _Picture,
+        mask: NDArray[np.bool_],
+        photograph: bool,
+        rng: np.random.Generator,
+    ) -> Crop:
+        rows, columns = np.nonzero(mask)
+        centre = np.array([rows.min() + rows.max(), columns.min() + columns.max()]) / 2
+        extent = max(np.ptp(rows), np.ptp(columns)) + 1
+        shape = np.array(mask.shape)
+        if rng.random() < 0.2:
+            side = float(shape.max())
+            centre = (shape - 1) / 2
+        else:
+            side = max(extent * np.exp(rng.uniform(np.log(1.15), np.log(6))), self.size / 6)
+            side = min(side, 1.2 * shape.max())
+            centre = centre + rng.uniform(-0.5, 0.5, 2) * max(side - 0.8 * extent, 0)
+            half = np.minimum(side, shape) / 2
+            centre = np.clip(centre, half - 0.5, shape - half - 0.5)
+        turn = rng.uniform(-0.5, 0.5) * (rng.random() < 0.35)
+        if not photograph:
+            turn += rng.integers(4) * np.pi / 2
+        flip = np.array([1.0 if photograph else rng.choice((-1.0, 1.0)), rng.choice((-1.0, 1.0))])
+        stretch = np.exp(rng.uniform(-0.15, 0.15, 2))
+        rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        matrix = rotation * (flip * stretch * side / 2)[None, :]
+        image, truth, valid = _resample(picture.image, mask, centre, matrix, self.size, side)
+        return Crop(_appearance(image, picture, photograph, rng), truth, valid)
+
+
+def _resample(
+    image: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    centre: NDArray[np.float64],
+    matrix: NDArray[np.float64],
+    size: int,
+    side: float,
+) -> tuple[Tensor, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Affine window: picture (3, size, size) 0..255, mask, and what lies in the picture."""
+    reach = np.abs(matrix).sum(axis=1) + 4
+    start = np.maximum(np.floor(centre - reach), 0).astype(int)
+    stop = np.minimum(np.ceil(centre + reach) + 1, mask.shape).astype(int)
+    part = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    pixels = torch.from_numpy(image[part].copy()).permute(2, 0, 1).float()[None]
+    area = torch.from_numpy(mask[part].copy()).float()[None, None]
+    shrink = int(min(side / size, *(n / 2 for n in pixels.shape[2:])))
+    shape = np.array(pixels.shape[2:])
+    if shrink > 1:
+        pixels = avg_pool2d(pixels, shrink, ceil_mode=True, count_include_pad=False)
+    axis = (np.arange(size) + 0.5) * 2 / size - 1
+    grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1) @ matrix.T + centre - start
+    normal = (grid + 0.5) * 2 / shape - 1
+    inside = torch.from_numpy(np.abs(normal).max(-1) <= 1)
+    # With ceil_mode the last row or column of a shrunken picture may stand for a part of a block.
+    covered = np.array(pixels.shape[2:]) * max(shrink, 1)
+    points = torch.from_numpy((grid + 0.5) * 2 / covered - 1).float().flip(-1)[None]
+    exact = torch.from_numpy(normal).float().flip(-1)[None]
+    picture = grid_sample(pixels, points, padding_mode="reflection", align_corners=False)[0]
+    truth = grid_sample(area, exact, mode="bilinear", align_corners=False)[0, 0] > 0.5
+    return picture, (truth & inside).numpy(), inside.numpy()
+
+
+def _appearance(
+    image: Tensor, picture: _Picture, photograph: bool, rng: np.random.Generator
+) -> Tensor:
+    """What a display range, a camera or a microscope might have made of the picture, 0..1."""
+    low, high = (picture.low, picture.high) if picture.grey else (0.0, 255.0)
+    span = high - low
+    low += span * rng.uniform(-0.1, 0.1) * (rng.random() < 0.5)
+    span *= np.exp(rng.uniform(-0.3, 0.3) * (rng.random() < 0.5))
+    image = ((image - low) / span).clamp(0, 1)
+    if rng.random() < 0.4:
+        image = image ** float(np.exp(rng.uniform(-0.6, 0.6)))
+    if not picture.grey:
+        if rng.random() < 0.4:
+            gain = torch.from_numpy(np.exp(rng.uniform(-0.2, 0.2, (3, 1, 1)))).float()
+            image = image * gain
+        if rng.random() < 0.15:
+            image = image.mean(0, keepdim=True).expand(3, -1, -1)
+    if rng.random() < (0.03 if photograph else 0.2):
+        image = 1 - image
+    if rng.random() < 0.15:
+        image = avg_pool2d(image[None], 3, 1, 1, count_include_pad=False)[0]
+    if rng.random() < 0.25:
+        noise = torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32))
+        if picture.grey:
+            noise = noise[:1]
+        counts = float(rng.uniform(30, 400))
+        image = image + noise * (image.clamp(min=0.01) / counts).sqrt()
+    return image.clamp(0, 1)

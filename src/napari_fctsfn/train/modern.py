@@ -1,0 +1,372 @@
+"""The modern recipe: iterative clicks, previous mask, normalized focal loss, deep supervision."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, binary_erosion, shift
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from napari_fctsfn import __version__
+from napari_fctsfn.clicks.click import Clicks
+from napari_fctsfn.clicks.sampling import error_click, initial_clicks
+from napari_fctsfn.models import ModelCard, TrainingSet, save_model, weights_licence
+from napari_fctsfn.network import FCTSFN, NetworkConfig, build_network, interaction_maps
+from napari_fctsfn.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from napari_fctsfn.train.losses import dice_loss, normalized_focal_loss
+from napari_fctsfn.train.mixture import DEFAULT_MIXTURE, Crop, Mixture
+from napari_fctsfn.train.start import load_imagenet
+
+_SIMULATION_STEP = 2
+"""Simulated clicks look at every second pixel: half of the time for a click a pixel off."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Settings of a training with the modern recipe.
+
+    Parameters
+    ----------
+    data : Path
+        Folder of the data sets.
+    output : Path
+        Folder for checkpoint, log and model; made if missing. A checkpoint found there is resumed.
+    steps : int
+        Optimizer steps. While a training is in its constant phase the number may be changed.
+    batch, size, states : int
+        Crops in a step, their rows and columns, and the click states of each crop: a crop is
+        encoded once and clicked `states` times.
+    seed : int
+        Of crops, clicks and initial weights.
+    rate, backbone_rate : float
+        AdamW learning rates of the new parts and of the image stream.
+    cooldown : float
+        Last part of the steps, in which the rates fall linearly to a fiftieth.
+    average : float
+        Decay of the exponential moving average of the weights that becomes the model.
+    mixture : mapping of str to float
+        Share of each data set, by folder name.
+    network : NetworkConfig
+        What to train.
+    start : {"imagenet", "random"}
+        Initial weights of the image stream.
+    device : str
+        A torch device.
+    precision : {"bf16", "fp32"}
+        Of the convolutions (autocast).
+    workers : int
+        Threads that make crops ahead.
+    save_every : int
+        Steps between checkpoints.
+    """
+
+    data: Path
+    output: Path
+    steps: int = 4000
+    batch: int = 8
+    size: int = 256
+    states: int = 4
+    seed: int = 0
+    rate: float = 1e-3
+    backbone_rate: float = 2e-4
+    cooldown: float = 0.3
+    average: float = 0.998
+    mixture: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_MIXTURE))
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    start: Literal["imagenet", "random"] = "imagenet"
+    device: str = "cpu"
+    precision: Literal["bf16", "fp32"] = "bf16"
+    workers: int = 1
+    save_every: int = 100
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "states", "workers", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.size < 64 or self.size % 32:
+            raise ValueError(f"size must be a multiple of 32 from 64 up, not {self.size}")
+
+    def describe(self) -> dict[str, Any]:
+        """What decides the result, as plain values for log and model card."""
+        values = asdict(self)
+        for name in ("data", "output", "workers", "save_every", "device"):
+            del values[name]
+        return values | {"mixture": dict(self.mixture), "network": self.network.to_dict()}
+
+
+def train_model(settings: TrainSettings, name: str) -> Path:
+    """Train, and write the averaged network with its card to ``NAME.safetensors`` in the output.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+    name : str
+        Name of the model.
+
+    Returns
+    -------
+    Path
+        The model file.
+
+    Raises
+    ------
+    TrainingDataError, CheckpointError
+        See `train`.
+    """
+    network = train(settings)
+    sets = Mixture(settings.data, settings.mixture, settings.size).sets
+    shares = settings.mixture
+    card = ModelCard(
+        name=name,
+        version=__version__,
+        description="Trained with the modern recipe on " + ", ".join(s.name for s in sets) + ".",
+        architecture=settings.network.to_dict(),
+        weights_licence=weights_licence([s.licence for s in sets]),
+        training_data=tuple(
+            TrainingSet(
+                name=s.name,
+                licence=s.licence,
+                images=len(s.stems),
+                share=shares[s.name] / sum(shares.values()),
+            )
+            for s in sets
+        ),
+        training={"recipe": "modern", **settings.describe()},
+    )
+    path = settings.output / f"{name}.safetensors"
+    save_model(path, network, card)
+    return path
+
+
+def train(settings: TrainSettings) -> FCTSFN:
+    """Train a network, resuming a checkpoint in the output folder if there is one.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+
+    Returns
+    -------
+    FCTSFN
+        The averaged network, on the CPU, in evaluation mode.
+
+    Raises
+    ------
+    TrainingDataError
+        If training data are missing or do not fit.
+    CheckpointError
+        If the checkpoint is damaged or belongs to other settings.
+    """
+    settings.output.mkdir(parents=True, exist_ok=True)
+    mixture = Mixture(settings.data, settings.mixture, settings.size)
+    torch.manual_seed(settings.seed)
+    network = build_network(settings.network)
+    if settings.start == "imagenet":
+        load_imagenet(network)
+    network.to(settings.device)
+    average = copy.deepcopy(network).requires_grad_(False)
+    if settings.device == "cpu" and settings.precision == "bf16":
+        _full_precision_depthwise(network)
+    backbone = list(network.image_stream.parameters())
+    others = [p for n, p in network.named_parameters() if not n.startswith("image_stream.")]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": backbone, "base": settings.backbone_rate},
+            {"params": others, "base": settings.rate},
+        ],
+        weight_decay=0.01,
+    )
+    checkpoint = settings.output / "checkpoint.safetensors"
+    modules = {"network": network, "average": average}
+    first = 0
+    if checkpoint.exists():
+        state = load_checkpoint(checkpoint, modules, optimizer)
+        first = _resume(state, settings)
+    with (settings.output / "log.jsonl").open("a", encoding="utf-8") as log:
+        bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, unit="step")
+        for step, crops in zip(bar, _crops(mixture, settings, first), strict=False):
+            began = time.perf_counter()
+            _set_rates(optimizer, step, settings)
+            losses, ious = _step(network, optimizer, crops, step, settings)
+            _update_average(average, network, min(settings.average, (1 + step) / (10 + step)))
+            record = {"step": step, "loss": losses, "iou": ious}
+            record["seconds"] = round(time.perf_counter() - began, 3)
+            log.write(json.dumps(record) + "\n")
+            log.flush()
+            bar.set_postfix(loss=f"{losses:.3f}", iou=" ".join(f"{iou:.2f}" for iou in ious))
+            if (step + 1) % settings.save_every == 0 or step + 1 == settings.steps:
+                state = {"step": step + 1, "settings": settings.describe()}
+                save_checkpoint(checkpoint, modules, optimizer, state)
+    return average.cpu().eval()
+
+
+def _resume(state: dict[str, Any], settings: TrainSettings) -> int:
+    """The step to go on from, if the checkpoint belongs to these settings."""
+    done = int(state["step"])
+    before, now = dict(state["settings"]), json.loads(json.dumps(settings.describe()))
+    total = before.pop("steps"), now.pop("steps")
+    if before != now:
+        differing = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+        raise CheckpointError(
+            f"the checkpoint in {settings.output} was made with other {', '.join(differing)}; "
+            f"choose another output folder or the same settings"
+        )
+    if total[0] != total[1] and done > (1 - settings.cooldown) * min(total):
+        raise CheckpointError(
+            f"the checkpoint in {settings.output} is at step {done} of {total[0]}, in its "
+            f"cool-down: the number of steps can no longer become {total[1]}"
+        )
+    return done
+
+
+def _crops(mixture: Mixture, settings: TrainSettings, first: int) -> Iterator[list[Crop]]:
+    """Batches of crops from step `first` on, made ahead; each depends on seed, step and place."""
+
+    def draw(step: int) -> list[Crop]:
+        return [
+            mixture.draw(np.random.default_rng([settings.seed, step, place]))
+            for place in range(settings.batch)
+        ]
+
+    with ThreadPoolExecutor(settings.workers) as pool:
+        ahead = [pool.submit(draw, first + k) for k in range(settings.workers + 1)]
+        step = first + len(ahead)
+        while True:
+            crops = ahead.pop(0).result()
+            ahead.append(pool.submit(draw, step))
+            step += 1
+            yield crops
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, step: int, settings: TrainSettings) -> None:
+    """Warm-up over 200 steps, constant, then linear cool-down."""
+    warm = min(1.0, (step + 1) / 200)
+    left = (settings.steps - step) / max(settings.cooldown * settings.steps, 1)
+    for group in optimizer.param_groups:
+        group["lr"] = group["base"] * warm * max(min(left, 1.0), 0.02)
+
+
+def _update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    for mean, value in zip(
+        average.state_dict().values(), network.state_dict().values(), strict=True
+    ):
+        if mean.dtype.is_floating_point:
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)
+
+
+def _full_precision_depthwise(network: nn.Module) -> None:
+    """Keep large depthwise kernels out of autocast: on CPUs their bf16 backward is 3x slower."""
+
+    def outside_autocast(forward: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return forward(inputs.float())
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.groups > 1 and module.kernel_size[0] > 3:
+            module.forward = partial(outside_autocast, module.forward)  # type: ignore[method-assign]
+
+
+def _training_mode(network: FCTSFN) -> None:
+    """Training mode, but the pretrained image stream keeps its batch-norm statistics."""
+    network.train()
+    for name, module in network.image_stream.named_modules():
+        if name.startswith("backbone") and isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
+def _step(
+    network: FCTSFN,
+    optimizer: torch.optim.Optimizer,
+    crops: list[Crop],
+    step: int,
+    settings: TrainSettings,
+) -> tuple[float, list[float]]:
+    """One optimizer step; mean loss and the mean IoU of each click state."""
+    device = torch.device(settings.device)
+    rng = np.random.default_rng([settings.seed, step, 10**6])
+    truths = [crop.truth for crop in crops]
+    image = torch.stack([crop.image for crop in crops]).to(device)
+    image = image.contiguous(memory_format=torch.channels_last)
+    truth = torch.from_numpy(np.stack(truths)).to(device, torch.float32)[:, None]
+    valid = torch.from_numpy(np.stack([crop.valid for crop in crops])).to(device, torch.float32)
+    valid = valid[:, None]
+    clicks = [initial_clicks(t, rng, _SIMULATION_STEP) for t in truths]
+    previous = [_initial_mask(t, rng) for t in truths]
+    _training_mode(network)
+    total = torch.zeros((), device=device)
+    ious = []
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        features = network.encode_image(image)
+    for _ in range(settings.states):
+        maps = _maps(clicks, previous, settings, network.map_channels).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            scores = network.click(features, maps)
+        focal = normalized_focal_loss(scores.logit, truth, valid)
+        coarse = normalized_focal_loss(scores.coarse, truth, valid)
+        loss = focal + 0.5 * dice_loss(scores.logit, truth, valid) + 0.4 * coarse
+        total = total + loss.mean() / settings.states
+        masks = (scores.logit.detach() > 0)[:, 0].cpu().numpy()
+        masks &= valid[:, 0].cpu().numpy() > 0
+        ious.append(float(np.mean([_iou(m, t) for m, t in zip(masks, truths, strict=True)])))
+        for i, (mask, t) in enumerate(zip(masks, truths, strict=True)):
+            click = error_click(mask, t, rng, _SIMULATION_STEP)
+            if click is not None:
+                clicks[i] = clicks[i].append(click)
+            previous[i] = mask if rng.random() > 0.1 else np.zeros_like(mask)
+    if not torch.isfinite(total):
+        raise FloatingPointError(f"the loss is {float(total.detach())} at step {step}")
+    optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(total)
+    nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+    optimizer.step()
+    return round(float(total.detach()), 4), [round(iou, 3) for iou in ious]
+
+
+def _initial_mask(truth: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Mostly no previous mask; else the object as somebody else might have drawn it."""
+    if rng.random() > 0.15:
+        return np.zeros_like(truth)
+    iterations = int(rng.integers(1, 10))
+    change = binary_dilation if rng.random() < 0.5 else binary_erosion
+    moved = shift(truth.astype(np.uint8), rng.integers(-8, 9, 2), order=0)
+    return np.asarray(change(moved, iterations=iterations))
+
+
+def _maps(
+    clicks: list[Clicks],
+    previous: list[NDArray[np.bool_]],
+    settings: TrainSettings,
+    channels: int,
+) -> Tensor:
+    """Interaction maps and previous masks, shape (batch, 2 or 3, size, size)."""
+    longest = max(len(c) for c in clicks)
+    pixels = torch.zeros(len(clicks), longest, 2)
+    positive = torch.zeros(len(clicks), longest, dtype=torch.bool)
+    valid = torch.zeros(len(clicks), longest, dtype=torch.bool)
+    for i, row in enumerate(clicks):
+        pixels[i, : len(row)] = torch.from_numpy(row.pixels())
+        positive[i, : len(row)] = torch.tensor([click.positive for click in row])
+        valid[i, : len(row)] = True
+    maps = interaction_maps(pixels, positive, valid, (settings.size, settings.size))
+    if channels == 3:
+        mask = torch.from_numpy(np.stack(previous)).to(maps.dtype)[:, None]
+        maps = torch.cat([maps, mask], dim=1)
+    return maps.contiguous(memory_format=torch.channels_last)
+
+
+def _iou(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    return float((mask & truth).sum() / max((mask | truth).sum(), 1))

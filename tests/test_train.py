@@ -1,0 +1,205 @@
+"""The modern recipe: it learns, resumes exactly, refuses bad data, never leaves half a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from napari_fctsfn.models import load_model
+from napari_fctsfn.network import NetworkConfig
+from napari_fctsfn.train import (
+    CheckpointError,
+    TrainingDataError,
+    TrainSettings,
+    modern,
+    train,
+    train_model,
+)
+from napari_fctsfn.train.losses import dice_loss, normalized_focal_loss
+from napari_fctsfn.train.mixture import DataSet, Mixture
+
+TINY = NetworkConfig(
+    interaction_channels=(4, 4, 4, 4, 4),
+    fusion_channels=8,
+    fusion_blocks=0,
+    bottleneck_channels=(4, 4, 4, 2),
+)
+
+
+def make_set(folder, kind="instances", count=3, **about):
+    """A data set of bright discs on noise."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    (folder / "labels").mkdir()
+    rows, columns = np.mgrid[:80, :100]
+    for index in range(count):
+        labels = np.zeros((80, 100), np.uint8)
+        for value, (row, column) in enumerate(rng.integers(20, 60, (2, 2)), 1):
+            labels[(rows - row) ** 2 + (columns - column) ** 2 < 150] = value
+        image = rng.integers(0, 80, (80, 100)) + 150 * (labels > 0)
+        Image.fromarray(image.astype(np.uint8)).save(folder / "images" / f"p{index}.png")
+        Image.fromarray(labels).save(folder / "labels" / f"p{index}.png")
+    values = {"name": folder.name, "kind": kind, "licence": "CC0", "modality": "discs", **about}
+    (folder / "dataset.json").write_text(json.dumps(values))
+    (folder / "train.txt").write_text("\n".join(f"p{index}" for index in range(count)))
+
+
+def read_log(settings):
+    """Records of the training log."""
+    lines = (settings.output / "log.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def settings(tmp_path):
+    make_set(tmp_path / "data" / "discs")
+    return TrainSettings(
+        data=tmp_path / "data",
+        output=tmp_path / "run",
+        steps=4,
+        batch=2,
+        size=64,
+        states=2,
+        mixture={"discs": 1.0},
+        network=TINY,
+        start="random",
+        save_every=1,
+    )
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_a_killed_training_resumes_bit_for_bit(settings, monkeypatch):
+    whole = train_model(replace(settings, output=settings.output / "whole"), "m").read_bytes()
+    step = modern._step
+
+    def killed(*args):
+        if args[3] == 2:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    monkeypatch.setattr(modern, "_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings)
+    monkeypatch.undo()
+    assert train_model(settings, "m").read_bytes() == whole
+    assert [record["step"] for record in read_log(settings)] == [0, 1, 2, 3]
+
+
+def test_training_learns_to_find_discs(settings):
+    train(replace(settings, steps=60, rate=1e-2, save_every=60))
+    losses = [record["loss"] for record in read_log(settings)]
+    first, last = np.mean(losses[:10]), np.mean(losses[-10:])
+    assert last < 0.75 * first
+
+
+def test_the_model_file_tells_its_training(settings):
+    model = load_model(train_model(settings, "discs-model"))
+    assert model.card.name == "discs-model"
+    assert [entry.name for entry in model.card.training_data] == ["discs"]
+    assert model.card.training_data[0].images == 3
+    assert model.card.weights_licence == "CC BY 4.0"
+    assert model.card.training["seed"] == 0
+
+
+def test_a_checkpoint_of_other_settings_is_refused(settings):
+    train(settings)
+    with pytest.raises(CheckpointError, match="other seed"):
+        train(replace(settings, seed=1))
+    with pytest.raises(CheckpointError, match="cool-down"):
+        train(replace(settings, steps=40))
+
+
+def test_a_damaged_checkpoint_is_refused(settings):
+    train(settings)
+    path = settings.output / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="move it away"):
+        train(settings)
+
+
+def test_a_write_that_fails_leaves_the_checkpoint_before(settings, monkeypatch):
+    train(settings)
+    path = settings.output / "checkpoint.safetensors"
+    before = path.read_bytes()
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("napari_fctsfn.train.checkpoint.save", full)
+    monkeypatch.setattr(modern, "_resume", lambda *_: 3)
+    with pytest.raises(OSError, match="No space left"):
+        train(settings)
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in settings.output.iterdir()) == [
+        "checkpoint.safetensors",
+        "log.jsonl",
+    ]
+
+
+def test_evaluation_only_sets_are_refused(tmp_path):
+    make_set(tmp_path / "grabcut", evaluation_only=True)
+    with pytest.raises(TrainingDataError, match="evaluation only"):
+        DataSet(tmp_path / "grabcut")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda d: (d / "dataset.json").unlink(), "no training set"),
+        (lambda d: (d / "dataset.json").write_text("{"), "no training set"),
+        (lambda d: (d / "train.txt").write_text(""), "lists no image"),
+        (lambda d: (d / "train.txt").write_text("nothing"), r"no image .*nothing"),
+        (lambda d: (d / "labels" / "p0.png").unlink(), "p0 of discs cannot be read"),
+        (lambda d: (d / "images" / "p0.png").write_bytes(b"x"), "p0 of discs cannot be read"),
+        (
+            lambda d: Image.fromarray(np.zeros((5, 5), np.uint8)).save(d / "labels" / "p0.png"),
+            r"labels of \(5, 5\)",
+        ),
+    ],
+)
+def test_training_data_that_do_not_fit_are_named(settings, spoil, message):
+    spoil(settings.data / "discs")
+    with pytest.raises(TrainingDataError, match=message):
+        train(settings)
+
+
+@pytest.mark.parametrize("kind", ["instances", "regions", "parts"])
+def test_crops_hold_an_object_and_depend_on_the_seed_alone(tmp_path, kind):
+    make_set(tmp_path / "a", kind)
+    mixture = Mixture(tmp_path, {"a": 1.0}, 64)
+    for seed in range(20):
+        crop = mixture.draw(np.random.default_rng(seed))
+        again = mixture.draw(np.random.default_rng(seed))
+        assert crop.truth.sum() >= 12
+        assert not (crop.truth & ~crop.valid).any()
+        assert 0 <= float(crop.image.min()) <= float(crop.image.max()) <= 1
+        assert torch.equal(crop.image, again.image)
+        assert np.array_equal(crop.truth, again.truth)
+
+
+def test_losses_prefer_the_truth_and_leave_out_what_is_not_valid():
+    truth = torch.zeros(1, 1, 8, 8)
+    truth[..., :4] = 1
+    valid = torch.ones_like(truth)
+    right = (truth - 0.5) * 8
+    for loss in (normalized_focal_loss, dice_loss):
+        assert loss(right, truth, valid) < loss(-right, truth, valid)
+    spoiled = right.clone()
+    spoiled[..., 0] = -50
+    valid[..., 0] = 0
+    for loss in (normalized_focal_loss, dice_loss):
+        torch.testing.assert_close(
+            loss(spoiled, truth, valid), loss(right, truth, valid), rtol=1e-6, atol=1e-7
+        )
