@@ -10,6 +10,8 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_fctsfn.errors import InputError
+
 
 @dataclass(frozen=True, slots=True)
 class Click:
@@ -24,7 +26,7 @@ class Click:
 
     Raises
     ------
-    ValueError
+    InputError
         If a coordinate is not a finite number.
     """
 
@@ -34,7 +36,7 @@ class Click:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.row) and math.isfinite(self.column)):
-            raise ValueError(
+            raise InputError(
                 f"click at ({self.row}, {self.column}): coordinates must be finite numbers"
             )
 
@@ -142,12 +144,12 @@ class Clicks(Sequence[Click]):
 
         Raises
         ------
-        ValueError
+        InputError
             Naming the first click outside and the valid range.
         """
         for click in self:
             if not click.inside(shape):
-                raise ValueError(
+                raise InputError(
                     f"click at row {click.row:g}, column {click.column:g} is outside the image of "
                     f"{shape[0]} rows and {shape[1]} columns; rows go from 0 to {shape[0] - 1} and "
                     f"columns from 0 to {shape[1] - 1}"

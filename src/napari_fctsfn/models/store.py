@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from napari_fctsfn.errors import InputError
 from napari_fctsfn.models.card import ModelCard
 from napari_fctsfn.models.files import replace_file
 from napari_fctsfn.network import FCTSFN, NetworkConfig, build_network
@@ -23,7 +24,7 @@ _LARGEST_FILE = 2 << 30
 _BYTES = {"F16": 2, "BF16": 2, "F32": 4, "I64": 8}
 
 
-class ModelError(ValueError):
+class ModelError(InputError):
     """A model that cannot be used; the message names the value and the remedy."""
 
 

@@ -1,8 +1,18 @@
 """The paper in PyTorch: modules and tensors only."""
 
-from napari_fctsfn.network.config import NetworkConfig
-from napari_fctsfn.network.fctsfn import FCTSFN, STRIDE, ImageFeatures, Scores, build_network
-from napari_fctsfn.network.maps import interaction_maps
+from napari_fctsfn.network.preload import preload_triton
+
+preload_triton()
+
+from napari_fctsfn.network.config import NetworkConfig  # noqa: E402
+from napari_fctsfn.network.fctsfn import (  # noqa: E402
+    FCTSFN,
+    STRIDE,
+    ImageFeatures,
+    Scores,
+    build_network,
+)
+from napari_fctsfn.network.maps import interaction_maps  # noqa: E402
 
 __all__ = [
     "FCTSFN",

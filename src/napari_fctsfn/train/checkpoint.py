@@ -12,10 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from napari_fctsfn.errors import InputError
 from napari_fctsfn.models.files import replace_file
 
 
-class CheckpointError(ValueError):
+class CheckpointError(InputError):
     """A checkpoint that cannot be resumed from; the message says why and what to do."""
 
 

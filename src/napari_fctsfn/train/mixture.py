@@ -16,6 +16,8 @@ from scipy.ndimage import binary_dilation
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample
 
+from napari_fctsfn.errors import InputError
+
 DEFAULT_MIXTURE = {
     "voc_subset": 0.36,
     "bsds_regions": 0.15,
@@ -35,7 +37,7 @@ _SMALLEST_OBJECT = 30
 """Objects of fewer pixels in the picture are not trained on."""
 
 
-class TrainingDataError(ValueError):
+class TrainingDataError(InputError):
     """Training data that cannot be used; the message names the place and the remedy."""
 
 

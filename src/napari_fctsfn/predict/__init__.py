@@ -1,0 +1,8 @@
+"""From clicks to a mask: the one predictor of the project."""
+
+from napari_fctsfn.predict.normalisation import Normalisation
+from napari_fctsfn.predict.prediction import Prediction
+from napari_fctsfn.predict.predictor import Predictor
+from napari_fctsfn.predict.settings import Settings
+
+__all__ = ["Normalisation", "Prediction", "Predictor", "Settings"]

@@ -1,0 +1,175 @@
+"""The network on a device: precision, feature cache, and what to do when memory runs out."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Hashable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+from napari_fctsfn.errors import InputError
+from napari_fctsfn.network import FCTSFN, STRIDE, ImageFeatures
+from napari_fctsfn.predict.cache import ByteLRU
+
+T = TypeVar("T")
+
+CACHE_BYTES = 512 << 20
+"""Features kept in memory, at most; about 60 windows of 384 x 384 pixels on a laptop."""
+
+
+def choose_device(name: str) -> torch.device:
+    """The device to compute on.
+
+    Parameters
+    ----------
+    name : str
+        ``auto`` (CUDA, then MPS, then CPU) or a name that torch knows: ``cpu``, ``cuda``,
+        ``cuda:1``, ``mps``.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown or the device not there.
+    """
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in has.items() if there))
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if not has.get(device.type, False):
+        there = ", ".join(kind for kind, found in has.items() if found)
+        raise InputError(f"device {name!r} is not available; choose auto or one of: {there}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device {name!r} is not available: {torch.cuda.device_count()} GPUs found"
+        )
+    return device
+
+
+def _autocast_type(device: torch.device) -> torch.dtype | None:
+    """The reduced precision that is faster on `device`, if any."""
+    if device.type == "cuda":
+        return torch.float16
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    fast = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
+    return torch.bfloat16 if device.type == "cpu" and fast else None
+
+
+class Engine:
+    """A network on a device with a cache of image features.
+
+    Parameters
+    ----------
+    network : FCTSFN
+        In evaluation mode; it is copied when the device is not the CPU.
+    device : torch.device
+    input_size : int
+        Longest side of a network input, in pixels.
+    cache_bytes : int
+        Bound of the feature cache.
+    """
+
+    def __init__(
+        self, network: FCTSFN, device: torch.device, input_size: int, cache_bytes: int = CACHE_BYTES
+    ) -> None:
+        self._host_network = network
+        self.input_size = input_size
+        self.cache: ByteLRU[Hashable, ImageFeatures] = ByteLRU(
+            cache_bytes, lambda features: features.nbytes
+        )
+        self._move(device)
+
+    def _move(self, device: torch.device) -> None:
+        self.device = device
+        self._autocast = _autocast_type(device)
+        on_host = device.type == "cpu"
+        self._network = self._host_network if on_host else copy.deepcopy(self._host_network)
+        self._network.to(device)
+
+    @property
+    def takes_previous(self) -> bool:
+        """Whether the network takes the previous mask as a third interaction channel."""
+        return self._network.config.previous_mask
+
+    def features(self, key: Hashable, make_image: Callable[[], Tensor]) -> ImageFeatures:
+        """Features of the image that `make_image` gives, from the cache if `key` is known.
+
+        Parameters
+        ----------
+        key : hashable
+            Stands for the content of the image and its window.
+        make_image : callable
+            Gives a Tensor of shape (1, 3, rows, columns), RGB, 0..1; called only when needed.
+        """
+        found = self.cache.get(key)
+        if found is None:
+            found = self._run(lambda: self._network.encode_image(self._padded(make_image())))
+            self.cache.put(key, found)
+        return found
+
+    def probability(self, features: ImageFeatures, maps: Tensor) -> Tensor:
+        """Foreground probability of a click.
+
+        Parameters
+        ----------
+        features : ImageFeatures
+        maps : Tensor, shape (1, 2 or 3, rows, columns)
+            Interaction maps and previous mask; padded here as the image was.
+
+        Returns
+        -------
+        Tensor of float32, shape (rows, columns), on the CPU
+        """
+        rows, columns = maps.shape[2:]
+        scores = self._run(lambda: self._network.click(features, self._padded(maps)))
+        return scores.logit[0, 0, :rows, :columns].float().sigmoid().cpu()
+
+    def _padded(self, tensor: Tensor) -> Tensor:
+        rows, columns = tensor.shape[2:]
+        tensor = pad(tensor, (0, -columns % STRIDE, 0, -rows % STRIDE), mode="replicate")
+        return tensor.to(self.device).contiguous(memory_format=torch.channels_last)
+
+    def _run(self, compute: Callable[[], T]) -> T:
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, self._autocast, enabled=self._autocast is not None),
+        ):
+            return compute()
+
+    def give_way(self) -> bool:
+        """Free memory after the device ran out of it; called before trying again.
+
+        Returns
+        -------
+        bool
+            False if nothing is left to give up.
+        """
+        self.cache.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self.input_size > 256 and self.device.type != "cpu":
+            self.input_size //= 2
+            warnings.warn(
+                f"{self.device} is out of memory: working at {self.input_size} pixels from now on",
+                stacklevel=2,
+            )
+            return True
+        if self.device.type != "cpu":
+            warnings.warn(f"{self.device} is out of memory: working on the CPU", stacklevel=2)
+            self._move(torch.device("cpu"))
+            return True
+        return False
+
+
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Antialiased bilinear resize of (1, channels, rows, columns) to `size`."""
+    if tuple(image.shape[2:]) == size:
+        return image
+    shrinks = size[0] < image.shape[2] or size[1] < image.shape[3]
+    return interpolate(image, size, mode="bilinear", align_corners=False, antialias=shrinks)

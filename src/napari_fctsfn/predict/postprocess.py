@@ -1,0 +1,100 @@
+"""What is tidied in a mask: components nobody clicked on, and small holes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import label
+
+from napari_fctsfn.clicks import Clicks
+from napari_fctsfn.predict.prediction import mask_box
+
+_EIGHT = np.ones((3, 3), dtype=bool)
+
+SMALL_HOLE = 0.02
+"""A hole is small if its area is at most this part of the mask's: noise has no structure to lose,
+and a part of the mask, unlike a number of pixels, is the same at every zoom."""
+
+
+def drop_unclicked(mask: NDArray[np.bool_], clicks: Clicks) -> NDArray[np.bool_]:
+    """The mask without the components that hold no positive click.
+
+    Parameters
+    ----------
+    mask : array of bool, shape (rows, columns)
+        Its components are 8-connected.
+    clicks : Clicks
+        In coordinates of the mask; those outside it are left out.
+
+    Returns
+    -------
+    array of bool, same shape
+        `mask` itself if nothing is dropped. That is also so if no component holds a positive
+        click: an answer that misses every click shows more than an empty one.
+    """
+    box = mask_box(mask)
+    if box is None:
+        return mask
+    part = mask[box[0] : box[2], box[1] : box[3]]
+    labels, count = label(part, _EIGHT)
+    if count == 1:
+        return mask
+    clicked = labels[_indices(clicks.positive, box)]
+    keep = np.zeros(count + 1, dtype=bool)
+    keep[clicked] = True
+    keep[0] = False
+    if not keep.any() or keep[1:].all():
+        return mask
+    kept = np.zeros_like(mask)
+    kept[box[0] : box[2], box[1] : box[3]] = keep[labels]
+    return kept
+
+
+def fill_small_holes(
+    mask: NDArray[np.bool_], clicks: Clicks, max_part: float = SMALL_HOLE
+) -> NDArray[np.bool_]:
+    """The mask with its small holes filled, but for those that hold a negative click.
+
+    Parameters
+    ----------
+    mask : array of bool, shape (rows, columns)
+        A hole is a 4-connected component of its background that does not touch the array's border.
+    clicks : Clicks
+        In coordinates of the mask; those outside it are left out.
+    max_part : float
+        A hole is filled if its area is at most this part of the mask's.
+
+    Returns
+    -------
+    array of bool, same shape
+        `mask` itself if nothing is filled.
+    """
+    box = mask_box(mask)
+    if box is None:
+        return mask
+    # Outside the box all is background, so what touches the box's border is no hole.
+    part = mask[box[0] : box[2], box[1] : box[3]]
+    labels, count = label(~part)
+    if count == 0:
+        return mask
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    fill = areas <= max_part * areas[0]
+    for border in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        fill[border] = False
+    fill[labels[_indices(clicks.negative, box)]] = False
+    fill[0] = False
+    if not fill.any():
+        return mask
+    filled = mask.copy()
+    filled[box[0] : box[2], box[1] : box[3]] |= fill[labels]
+    return filled
+
+
+def _indices(
+    clicks: Clicks, box: tuple[int, int, int, int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Index, within a box, of the pixels under those clicks that lie in it."""
+    pixels = clicks.pixels() - box[:2]
+    size = (box[2] - box[0], box[3] - box[1])
+    pixels = pixels[((pixels >= 0) & (pixels < size)).all(axis=1)]
+    return pixels[:, 0], pixels[:, 1]

@@ -1,0 +1,345 @@
+"""The predictor: clicks in, mask out. Everything in this project predicts through it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_fctsfn.clicks import Clicks, interaction_maps
+from napari_fctsfn.errors import InputError
+from napari_fctsfn.models import LoadedModel, load_model, resolve_model
+from napari_fctsfn.predict import windows
+from napari_fctsfn.predict.engine import Engine, choose_device, resize
+from napari_fctsfn.predict.normalisation import Normalisation, as_rgb
+from napari_fctsfn.predict.postprocess import drop_unclicked, fill_small_holes
+from napari_fctsfn.predict.prediction import Prediction, mask_box
+from napari_fctsfn.predict.settings import Settings
+from napari_fctsfn.predict.windows import Box, Window
+
+_LOOKS = 3
+"""The first click is looked at in at most so many windows, each inside the one before."""
+
+_NEARER = 0.7
+"""A further look is worth its time if its window's side is at most this part of the last one's."""
+
+_tokens = itertools.count()
+
+
+@dataclass(frozen=True)
+class _Slice:
+    pixels: Any
+    shape: tuple[int, int]
+    normalisation: Normalisation
+    key: Hashable
+
+    def read(self, box: Box) -> NDArray[np.float32]:
+        """Normalised pixels of a box, (rows, columns) or (rows, columns, 3), 0..1."""
+        part = np.asarray(self.pixels[box[0] : box[2], box[1] : box[3]])
+        return self.normalisation.apply(part[..., :3] if part.ndim == 3 else part)
+
+
+class Predictor:
+    """Segments an object of a slice from clicks.
+
+    Parameters
+    ----------
+    model : LoadedModel
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    settings : Settings, optional
+        Used where a call brings none.
+
+    Examples
+    --------
+    >>> from napari_fctsfn import Click, Clicks, Predictor  # doctest: +SKIP
+    >>> predictor = Predictor.from_pretrained("default")  # doctest: +SKIP
+    >>> predictor.set_image(image)  # doctest: +SKIP
+    >>> predictor.predict(Clicks([Click(120, 80)])).full_mask()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, model: LoadedModel, device: str = "auto", settings: Settings | None = None
+    ) -> None:
+        self.card = model.card
+        self.sha256 = model.sha256
+        self.settings = settings or Settings()
+        self._engine = Engine(model.network, choose_device(device), model.card.input_size)
+        self._slice: _Slice | None = None
+        self._lock = threading.RLock()
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike[str] = "default", device: str = "auto"
+    ) -> Predictor:
+        """Load a model by its name in the registry, or from a file.
+
+        Raises
+        ------
+        ModelError
+            If there is no such model or its file is damaged.
+        InputError
+            If the device is not available.
+        """
+        return cls(load_model(resolve_model(name)), device)
+
+    @property
+    def device(self) -> torch.device:
+        """The device in use now."""
+        return self._engine.device
+
+    def set_image(
+        self,
+        image: Any,
+        normalisation: Normalisation | None = None,
+        key: Hashable | None = None,
+    ) -> None:
+        """Choose the slice that is clicked on; nothing is computed yet.
+
+        Parameters
+        ----------
+        image : array, shape (rows, columns) or (rows, columns, 3 or 4)
+            Grey, or RGB(A) of which A is ignored; any real dtype. Only the windows that are looked
+            at are read, so lazy arrays stay lazy.
+        normalisation : Normalisation, optional
+            The display range; by default percentiles of the image.
+        key : hashable, optional
+            Stands for the content of this slice: features are found again under the same key, also
+            after other slices. Without a key they are forgotten with the next slice.
+
+        Raises
+        ------
+        InputError
+            If the image has another shape, no pixel, or values that are not real numbers.
+        """
+        shape = tuple(getattr(image, "shape", np.shape(image)))
+        rgb = len(shape) == 3 and shape[2] in (3, 4)
+        if not (len(shape) == 2 or rgb) or 0 in shape:
+            raise InputError(
+                f"an image of shape {shape} cannot be segmented: give one slice of shape "
+                f"(rows, columns), or (rows, columns, 3) for RGB, with at least one pixel"
+            )
+        if normalisation is None:
+            normalisation = (
+                Normalisation.for_rgb(image.dtype) if rgb else Normalisation.from_array(image)
+            )
+        if key is None:
+            key = ("unnamed", next(_tokens))
+        with self._lock:
+            self._slice = _Slice(image, (int(shape[0]), int(shape[1])), normalisation, key)
+
+    def warm_up(self) -> None:
+        """Compute the features that a first click in the slice needs, ahead of it.
+
+        Raises
+        ------
+        RuntimeError
+            If no image was set.
+        """
+        with self._lock:
+            current = self._current()
+            if max(current.shape) <= windows.CONTEXT:
+                box = (0, 0, *current.shape)
+                self._features(current, Window.over(box, self._engine.input_size))
+
+    def predict(
+        self,
+        clicks: Clicks,
+        previous: Prediction | NDArray[np.bool_] | None = None,
+        settings: Settings | None = None,
+    ) -> Prediction:
+        """The mask after the last of `clicks`, given the mask before it.
+
+        Parameters
+        ----------
+        clicks : Clicks
+            All clicks on the object so far, in coordinates of the slice.
+        previous : Prediction or array of bool, shape (rows, columns), optional
+            The mask before the last click, or any mask to be corrected.
+        settings : Settings, optional
+
+        Returns
+        -------
+        Prediction
+            A pure function of image, clicks, previous mask and settings.
+
+        Raises
+        ------
+        RuntimeError
+            If no image was set.
+        InputError
+            If there is no click, a click lies outside the slice, or the mask has another shape.
+        """
+        settings = settings or self.settings
+        with self._lock:
+            current = self._current()
+            if not len(clicks):
+                raise InputError("there is no click to segment from: give at least one")
+            clicks.check_inside(current.shape)
+            before = _as_region(previous, current.shape)
+            while True:
+                try:
+                    return self._predict(current, clicks, before, settings)
+                except torch.OutOfMemoryError:
+                    if not self._engine.give_way():
+                        raise
+
+    def replay(
+        self,
+        clicks: Clicks,
+        previous: Prediction | NDArray[np.bool_] | None = None,
+        settings: Settings | None = None,
+    ) -> list[Prediction]:
+        """The predictions after each click, made one after the other as a user would.
+
+        Parameters
+        ----------
+        clicks : Clicks
+        previous : Prediction or array of bool, optional
+            The mask before the first click.
+        settings : Settings, optional
+
+        Returns
+        -------
+        list of Prediction
+            As many as there are clicks; each is the previous mask of the next.
+        """
+        steps: list[Prediction] = []
+        for count in range(1, len(clicks) + 1):
+            previous = self.predict(clicks[:count], previous, settings)
+            steps.append(previous)
+        return steps
+
+    def _current(self) -> _Slice:
+        if self._slice is None:
+            raise RuntimeError("no image is set: call set_image before predict")
+        return self._slice
+
+    def _predict(
+        self, current: _Slice, clicks: Clicks, before: _Region | None, settings: Settings
+    ) -> Prediction:
+        size = self._engine.input_size
+        if before is None or not settings.zoom:
+            window = windows.overview(current.shape, clicks, size)
+        else:
+            box = windows.bounds(clicks, before.box)
+            window = windows.around(current.shape, box, size)
+        probability = self._look(current, window, clicks, before)
+        if before is None and settings.zoom:
+            for _ in range(_LOOKS - 1):
+                seen = _Region.of(probability > settings.threshold, window.box)
+                nearer = self._nearer(current, window, clicks, seen)
+                if nearer is None:
+                    break
+                window, probability = nearer, self._look(current, nearer, clicks, seen)
+        mask = self._postprocess(current, window, probability, clicks, settings)
+        return Prediction(mask, probability, window.box, current.shape)
+
+    def _nearer(
+        self, current: _Slice, window: Window, clicks: Clicks, seen: _Region | None
+    ) -> Window | None:
+        """The window to look at next, if it shows the object much larger than `window`."""
+        box = windows.bounds(clicks, None if seen is None else seen.box)
+        nearer = windows.around(current.shape, box, self._engine.input_size)
+        if max(nearer.height, nearer.width) > _NEARER * max(window.height, window.width):
+            return None
+        return nearer
+
+    def _features(self, current: _Slice, window: Window) -> Any:
+        def image() -> Tensor:
+            pixels = torch.from_numpy(current.read(window.box))
+            channels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+            sized = resize(channels[None], (window.rows, window.columns))
+            return sized.clamp(0, 1).expand(-1, 3, -1, -1)
+
+        return self._engine.features((current.key, current.normalisation, window), image)
+
+    def _look(
+        self, current: _Slice, window: Window, clicks: Clicks, before: _Region | None
+    ) -> NDArray[np.float32]:
+        """Probability in the window, at the slice's resolution."""
+        features = self._features(current, window)
+        size = (window.rows, window.columns)
+        maps = torch.from_numpy(interaction_maps(window.project(clicks), size))
+        if self._engine.takes_previous:
+            mask = torch.zeros(1, 1, *size)
+            if before is not None:
+                pixels = torch.from_numpy(before.within(window.box).astype(np.float32))
+                mask = (resize(pixels[None, None], size) > 0.5).float()
+            maps = torch.cat([maps, mask[0]])
+        probability = self._engine.probability(features, maps[None])
+        full = resize(probability[None, None], (window.height, window.width))[0, 0]
+        result: NDArray[np.float32] = full.clamp(0, 1).numpy()
+        return result
+
+    def _postprocess(
+        self,
+        current: _Slice,
+        window: Window,
+        probability: NDArray[np.float32],
+        clicks: Clicks,
+        settings: Settings,
+    ) -> NDArray[np.bool_]:
+        mask: NDArray[np.bool_] = probability > settings.threshold
+        local = clicks.scaled((1.0, 1.0), (window.box[0], window.box[1]))
+        if settings.graph_cut:
+            from napari_fctsfn.predict.graphcut import refine
+
+            image = as_rgb(current.read(window.box))
+            mask = refine(probability, image, local, settings.graph_cut_strength)
+        if settings.drop_unclicked:
+            mask = drop_unclicked(mask, local)
+        if settings.fill_holes:
+            mask = fill_small_holes(mask, local)
+        return mask
+
+
+@dataclass(frozen=True)
+class _Region:
+    """A mask that is not empty, within its box."""
+
+    mask: NDArray[np.bool_]
+    box: Box
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_], box: Box) -> _Region | None:
+        tight = mask_box(mask)
+        if tight is None:
+            return None
+        part = mask[tight[0] : tight[2], tight[1] : tight[3]]
+        top, left = box[0], box[1]
+        return cls(part, (tight[0] + top, tight[1] + left, tight[2] + top, tight[3] + left))
+
+    def within(self, box: Box) -> NDArray[np.bool_]:
+        """The mask in another box."""
+        part = np.zeros((box[2] - box[0], box[3] - box[1]), dtype=bool)
+        top, left = max(box[0], self.box[0]), max(box[1], self.box[1])
+        bottom, right = min(box[2], self.box[2]), min(box[3], self.box[3])
+        if top < bottom and left < right:
+            part[top - box[0] : bottom - box[0], left - box[1] : right - box[1]] = self.mask[
+                top - self.box[0] : bottom - self.box[0], left - self.box[1] : right - self.box[1]
+            ]
+        return part
+
+
+def _as_region(
+    previous: Prediction | NDArray[np.bool_] | None, shape: tuple[int, int]
+) -> _Region | None:
+    if previous is None:
+        return None
+    if isinstance(previous, Prediction):
+        found, mask, box = previous.shape, previous.mask, previous.bbox
+    else:
+        mask = np.asarray(previous).astype(bool)
+        found, box = mask.shape, (0, 0, *shape)
+    if tuple(found) != shape:
+        raise InputError(f"the previous mask has shape {tuple(found)}, the slice has shape {shape}")
+    return _Region.of(mask, box)

@@ -1,0 +1,55 @@
+"""How a probability becomes a mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from napari_fctsfn.errors import InputError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Switches of a prediction.
+
+    Parameters
+    ----------
+    threshold : float
+        A pixel is object where its probability, 0..1, is larger.
+    zoom : bool
+        Look again at a window around the predicted object, at a finer scale.
+    graph_cut : bool
+        Snap the mask's outline to edges of the image (paper, section 3.4).
+    graph_cut_strength : float
+        Weight of the probability against the image's edges; larger trusts the network more.
+    drop_unclicked : bool
+        Drop connected components without a positive click.
+    fill_holes : bool
+        Fill small holes without a negative click.
+
+    Raises
+    ------
+    InputError
+        If the threshold is not between 0 and 1 or the strength not above 0.
+    """
+
+    threshold: float = 0.5
+    zoom: bool = True
+    graph_cut: bool = False
+    graph_cut_strength: float = 1.0
+    drop_unclicked: bool = True
+    fill_holes: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise InputError(f"threshold must be between 0 and 1, not {self.threshold!r}")
+        if not self.graph_cut_strength > 0:
+            raise InputError(
+                f"graph_cut_strength must be above 0, not {self.graph_cut_strength!r}; "
+                f"set graph_cut to False to switch it off"
+            )
+
+    def raw(self, threshold: float = 0.49) -> Settings:
+        """These settings without any post-processing, as the protocol ``ritm`` scores."""
+        return replace(
+            self, threshold=threshold, graph_cut=False, drop_unclicked=False, fill_holes=False
+        )

@@ -1,0 +1,265 @@
+"""The predictor: pure, any real image from 1 x 1 up, bounded cost, sound when memory runs out."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from napari_fctsfn.clicks import Click, Clicks
+from napari_fctsfn.models import LoadedModel, ModelCard
+from napari_fctsfn.network import NetworkConfig, build_network
+from napari_fctsfn.predict import Normalisation, Prediction, Predictor, Settings, windows
+
+TINY = NetworkConfig(
+    interaction_channels=(4, 4, 4, 4, 4),
+    fusion_channels=8,
+    fusion_blocks=0,
+    bottleneck_channels=(4, 4, 4, 2),
+)
+
+
+def tiny_predictor(input_size=128, **kwargs):
+    torch.manual_seed(3)
+    card = ModelCard(
+        name="tiny", version="0", architecture={}, weights_licence="MIT", input_size=input_size
+    )
+    network = build_network(TINY).eval().requires_grad_(False)
+    return Predictor(LoadedModel(network, card, "0" * 64), "cpu", **kwargs)
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return tiny_predictor()
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return np.random.default_rng(0).integers(0, 255, (150, 210)).astype(np.uint8)
+
+
+def same(a: Prediction, b: Prediction) -> bool:
+    return (
+        a.bbox == b.bbox
+        and np.array_equal(a.mask, b.mask)
+        and np.array_equal(a.probability, b.probability)
+    )
+
+
+CLICKS = Clicks([Click(40, 50), Click(100.4, 20.6, False), Click(90, 170)])
+
+
+def test_a_prediction_is_a_pure_function(predictor, picture):
+    predictor.set_image(picture)
+    steps = predictor.replay(CLICKS)
+    predictor.set_image(picture.T.copy())
+    predictor.predict(Clicks([Click(3, 3)]))
+    predictor.set_image(picture)
+    again: list[Prediction] = []
+    worker = threading.Thread(target=lambda: again.extend(predictor.replay(CLICKS)))
+    worker.start()
+    worker.join()
+    assert all(same(a, b) for a, b in zip(steps, again, strict=True))
+    assert same(predictor.predict(CLICKS, steps[1]), steps[2])
+    other = tiny_predictor()
+    other.set_image(picture)
+    assert all(same(a, b) for a, b in zip(steps, other.replay(CLICKS), strict=True))
+
+
+def test_a_previous_mask_may_be_an_array(predictor, picture):
+    predictor.set_image(picture)
+    first = predictor.predict(CLICKS[:1])
+    assert same(predictor.predict(CLICKS[:2], first), predictor.predict(CLICKS[:2], first.full_mask()))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    rows=st.integers(1, 70),
+    columns=st.integers(1, 300),
+    rgb=st.booleans(),
+    dtype=st.sampled_from(
+        ["bool", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"]
+    ),
+    where=st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)),
+)
+def test_any_real_image_from_one_pixel_up(predictor, rows, columns, rgb, dtype, where):
+    rng = np.random.default_rng(rows * columns)
+    shape = (rows, columns, 3) if rgb else (rows, columns)
+    image = (rng.random(shape) * 200).astype(dtype)
+    if image.dtype.kind == "f" and image.size > 3:
+        image.flat[:3] = np.nan, np.inf, -np.inf
+    predictor.set_image(image)
+    clicks = Clicks(
+        [
+            Click(where[0] * (rows - 1), where[1] * (columns - 1)),
+            Click(where[2] * (rows - 1), where[3] * (columns - 1), False),
+        ]
+    )
+    for step in predictor.replay(clicks):
+        assert step.full_mask().shape == (rows, columns)
+        assert step.mask.shape == step.probability.shape
+        assert np.isfinite(step.probability).all()
+        assert 0 <= step.probability.min() <= step.probability.max() <= 1
+
+
+class Recording:
+    """An array that remembers which part of it was read."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.read = array, array.shape, array.dtype, 0
+
+    def __getitem__(self, index):
+        part = self.array[index]
+        self.read += part.size
+        return part
+
+
+def test_of_a_huge_slice_only_the_surroundings_of_the_clicks_are_read(predictor):
+    image = Recording(np.zeros((9000, 9000), np.uint16))
+    predictor.set_image(image, Normalisation(0, 1000))
+    step = predictor.predict(Clicks([Click(8000, 4000)]))
+    assert image.read <= 3 * 2048**2 * 1.2
+    assert step.probability.size <= 2048**2 * 1.2
+    assert step.bbox[0] <= 8000 < step.bbox[2]
+    assert step.bbox[1] <= 4000 < step.bbox[3]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 5000), st.integers(1, 5000)),
+    corners=st.tuples(*[st.floats(0, 1)] * 4),
+)
+def test_windows_hold_the_object_and_stay_inside(shape, corners):
+    rows = sorted((int(corners[0] * (shape[0] - 1)), int(corners[2] * (shape[0] - 1))))
+    columns = sorted((int(corners[1] * (shape[1] - 1)), int(corners[3] * (shape[1] - 1))))
+    box = (rows[0], columns[0], rows[1] + 1, columns[1] + 1)
+    clicks = Clicks([Click(rows[0], columns[0]), Click(rows[1], columns[1])])
+    for window in (windows.around(shape, box, 384), windows.overview(shape, clicks, 384)):
+        top, left, bottom, right = window.box
+        assert 0 <= top <= box[0] < box[2] <= bottom <= shape[0]
+        assert 0 <= left <= box[1] < box[3] <= right <= shape[1]
+        assert 1 <= window.rows <= 384
+        assert 1 <= window.columns <= 384
+        for click in window.project(clicks):
+            assert click.inside((window.rows, window.columns))
+
+
+def test_small_changes_of_the_object_keep_the_window():
+    kept = [
+        windows.around((1000, 1000), (400 + d, 300, 500 + d, 420), 384).box for d in range(-3, 4)
+    ]
+    assert len(set(kept)) <= 2
+
+
+def test_the_features_of_named_slices_are_found_again(predictor, picture, monkeypatch):
+    encoded = []
+    encode = type(predictor._engine._network).encode_image
+
+    def counting(network, image):
+        encoded.append(image.shape)
+        return encode(network, image)
+
+    monkeypatch.setattr(type(predictor._engine._network), "encode_image", counting)
+    for key in ("a", "b", "a", "b"):
+        predictor.set_image(picture, Normalisation(0, 255), key=("named", key))
+        predictor.warm_up()
+    assert len(encoded) == 2
+
+
+def test_out_of_memory_frees_the_cache_and_ends_on_the_cpu(picture, monkeypatch):
+    predictor = tiny_predictor(input_size=512)
+    predictor.set_image(picture)
+    expected = predictor.predict(CLICKS[:1])
+    engine = predictor._engine
+    engine.cache.clear()
+    # No GPU is needed to play one: the "meta" device stands for it and never holds anything.
+    moved = []
+    monkeypatch.setattr(engine, "_move", lambda device: (moved.append(device), setattr(engine, "device", device)))
+    run = engine._run
+
+    def failing(compute):
+        if engine.device.type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory (injected)")
+        return run(compute)
+
+    monkeypatch.setattr(engine, "_run", failing)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: moved.append("emptied"))
+    engine.device = torch.device("cuda")
+    with pytest.warns(UserWarning, match="out of memory") as said:
+        survived = predictor.predict(CLICKS[:1])
+    assert [str(w.message).split(": ")[1] for w in said] == [
+        "working at 256 pixels from now on",
+        "working on the CPU",
+    ]
+    assert moved[-1] == torch.device("cpu")
+    assert survived.shape == expected.shape
+
+
+def test_memory_of_the_cache_is_bounded(picture):
+    predictor = tiny_predictor()
+    engine = predictor._engine
+    predictor.set_image(picture)
+    predictor.warm_up()
+    one = engine.cache.nbytes
+    engine.cache.max_bytes = 3 * one
+    for key in range(10):
+        predictor.set_image(picture, key=key)
+        predictor.warm_up()
+    assert one <= engine.cache.nbytes <= 3 * one
+
+
+def test_nothing_works_before_an_image_is_set():
+    with pytest.raises(RuntimeError, match="set_image"):
+        tiny_predictor().predict(CLICKS)
+
+
+@pytest.mark.parametrize(
+    ("clicks", "message"),
+    [
+        (Clicks(), "no click"),
+        (Clicks([Click(150, 3)]), r"row 150, column 3 is outside .* rows go from 0 to 149"),
+        (Clicks([Click(3, -0.6)]), "outside"),
+    ],
+)
+def test_clicks_that_cannot_be_are_refused(predictor, picture, clicks, message):
+    predictor.set_image(picture)
+    with pytest.raises(ValueError, match=message):
+        predictor.predict(clicks)
+
+
+def test_a_previous_mask_of_another_shape_is_refused(predictor, picture):
+    predictor.set_image(picture)
+    with pytest.raises(ValueError, match=r"\(3, 3\)"):
+        predictor.predict(CLICKS, np.zeros((3, 3), bool))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((0, 5)), np.zeros(5), np.zeros((4, 4, 2)), np.zeros((2, 3, 4, 5))],
+)
+def test_images_of_another_shape_are_refused(predictor, image):
+    with pytest.raises(ValueError, match=r"cannot be segmented: give one slice"):
+        predictor.set_image(image)
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4), complex), np.full((4, 4), "a")])
+def test_values_that_are_no_real_numbers_are_refused(predictor, image):
+    with pytest.raises(ValueError, match=str(image.dtype)):
+        predictor.set_image(image)
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:99", "meta", ""])
+def test_an_unknown_device_is_refused(device):
+    model = LoadedModel(build_network(TINY).eval(), tiny_predictor().card, "0" * 64)
+    with pytest.raises(ValueError, match="not available"):
+        Predictor(model, device)
+
+
+@pytest.mark.parametrize("values", [{"threshold": 0}, {"threshold": 1.2}, {"graph_cut_strength": 0}])
+def test_settings_out_of_range_are_refused(values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        Settings(**values)
