@@ -10,18 +10,18 @@ import pytest
 import torch
 from PIL import Image
 
+from napari_fctsfn.evaluate import DataSetError
 from napari_fctsfn.models import load_model
 from napari_fctsfn.network import NetworkConfig
 from napari_fctsfn.train import (
     CheckpointError,
-    TrainingDataError,
     TrainSettings,
     modern,
     train,
     train_model,
 )
 from napari_fctsfn.train.losses import dice_loss, normalized_focal_loss
-from napari_fctsfn.train.mixture import DataSet, Mixture
+from napari_fctsfn.train.mixture import Mixture, Source
 
 TINY = NetworkConfig(
     interaction_channels=(4, 4, 4, 4, 4),
@@ -150,28 +150,28 @@ def test_a_write_that_fails_leaves_the_checkpoint_before(settings, monkeypatch):
 
 def test_evaluation_only_sets_are_refused(tmp_path):
     make_set(tmp_path / "grabcut", evaluation_only=True)
-    with pytest.raises(TrainingDataError, match="evaluation only"):
-        DataSet(tmp_path / "grabcut")
+    with pytest.raises(DataSetError, match="evaluation only"):
+        Source(tmp_path / "grabcut")
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda d: (d / "dataset.json").unlink(), "no training set"),
-        (lambda d: (d / "dataset.json").write_text("{"), "no training set"),
-        (lambda d: (d / "train.txt").write_text(""), "lists no image"),
-        (lambda d: (d / "train.txt").write_text("nothing"), r"no image .*nothing"),
-        (lambda d: (d / "labels" / "p0.png").unlink(), "p0 of discs cannot be read"),
-        (lambda d: (d / "images" / "p0.png").write_bytes(b"x"), "p0 of discs cannot be read"),
+        (lambda d: (d / "dataset.json").unlink(), "no data set"),
+        (lambda d: (d / "dataset.json").write_text("{"), "no data set"),
+        (lambda d: (d / "train.txt").write_text(""), "is empty"),
+        (lambda d: (d / "train.txt").write_text("nothing"), "no file .*nothing"),
+        (lambda d: (d / "labels" / "p0.png").unlink(), "no file .*p0"),
+        (lambda d: (d / "images" / "p0.png").write_bytes(b"x"), "p0.png cannot be read"),
         (
             lambda d: Image.fromarray(np.zeros((5, 5), np.uint8)).save(d / "labels" / "p0.png"),
-            r"labels of \(5, 5\)",
+            r"labels \(5, 5\)",
         ),
     ],
 )
 def test_training_data_that_do_not_fit_are_named(settings, spoil, message):
     spoil(settings.data / "discs")
-    with pytest.raises(TrainingDataError, match=message):
+    with pytest.raises(DataSetError, match=message):
         train(settings)
 
 

@@ -1,14 +1,13 @@
 """Training: the modern recipe."""
 
 from napari_fctsfn.train.checkpoint import CheckpointError
-from napari_fctsfn.train.mixture import DEFAULT_MIXTURE, TrainingDataError
+from napari_fctsfn.train.mixture import DEFAULT_MIXTURE
 from napari_fctsfn.train.modern import TrainSettings, train, train_model
 
 __all__ = [
     "DEFAULT_MIXTURE",
     "CheckpointError",
     "TrainSettings",
-    "TrainingDataError",
     "train",
     "train_model",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.ndimage import binary_dilation
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample
 
 from napari_fctsfn.errors import InputError
+from napari_fctsfn.evaluate.datasets import DataSet, DataSetError
 
 DEFAULT_MIXTURE = {
     "voc_subset": 0.36,
@@ -35,10 +34,6 @@ DEFAULT_MIXTURE = {
 
 _SMALLEST_OBJECT = 30
 """Objects of fewer pixels in the picture are not trained on."""
-
-
-class TrainingDataError(InputError):
-    """Training data that cannot be used; the message names the place and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -70,44 +65,33 @@ class _Picture:
     high: float
 
 
-class DataSet:
-    """The training part of one folder in the layout of the shared data.
+class Source:
+    """The training part of a data set, read once and kept in memory.
 
     Parameters
     ----------
     folder : Path
-        With ``dataset.json``, ``images/``, ``labels/`` and ``train.txt``.
+        A data set with a list ``train.txt``.
 
     Raises
     ------
-    TrainingDataError
+    DataSetError
         If something is missing, or the set is for evaluation only.
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            about = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-            stems = (folder / "train.txt").read_text(encoding="utf-8").split()
-        except (OSError, ValueError) as error:
-            raise TrainingDataError(f"{folder} is no training set: {error}") from None
-        if about.get("evaluation_only"):
-            raise TrainingDataError(f"{folder} is for evaluation only: leave it out of the mixture")
-        if not stems:
-            raise TrainingDataError(f"{folder / 'train.txt'} lists no image")
-        self.name: str = about["name"]
-        self.kind: str = about["kind"]
-        self.licence: str = about["licence"]
-        self.photographs: bool = about["modality"] == "photographs"
-        self.stems = stems
-        self._folder = folder
+        self.dataset = DataSet.open(folder)
+        if self.dataset.evaluation_only:
+            raise DataSetError(f"{folder} is for evaluation only: leave it out of the mixture")
+        self.stems = self.dataset.stems(folder / "train.txt")
         self._pictures: dict[str, _Picture] = {}
 
     def picture(self, stem: str) -> _Picture:
-        """A picture with its labels, read once and kept in memory.
+        """A picture with its labels.
 
         Raises
         ------
-        TrainingDataError
+        DataSetError
             If a file is missing or unreadable, or the shapes differ.
         """
         if stem not in self._pictures:
@@ -115,27 +99,15 @@ class DataSet:
         return self._pictures[stem]
 
     def _read(self, stem: str) -> _Picture:
-        found = sorted(self._folder.glob(f"images/{stem}.*"))
-        if not found:
-            raise TrainingDataError(f"no image {self._folder / 'images' / stem}.* for {self.name}")
-        try:
-            with Image.open(found[0]) as file:
-                image = _eight_bit(np.asarray(file))
-            with Image.open(self._folder / "labels" / f"{stem}.png") as file:
-                labels = np.asarray(file).astype(np.int32)
-        except OSError as error:
-            raise TrainingDataError(f"{stem} of {self.name} cannot be read: {error}") from None
-        if labels.shape != image.shape[:2]:
-            raise TrainingDataError(
-                f"{stem} of {self.name}: image of shape {image.shape[:2]}, labels of {labels.shape}"
-            )
-        counts = np.bincount(labels.ravel())
-        counts[0] = 0
+        pixels, values = self.dataset.pair(stem)
+        image, labels = _eight_bit(pixels), values.astype(np.int32)
+        ids = self.dataset.values(labels)
+        counts = np.bincount(labels.ravel(), minlength=max(ids, default=0) + 1)
         low, high = np.percentile(image[::4, ::4], (0.5, 99.8))
         return _Picture(
             image,
             labels,
-            np.flatnonzero(counts >= _SMALLEST_OBJECT).astype(np.int32),
+            np.array([value for value in ids if counts[value] >= _SMALLEST_OBJECT], dtype=np.int32),
             bool((image[..., 0] == image[..., 1]).all() and (image[..., 1] == image[..., 2]).all()),
             float(low),
             float(max(high, low + 1)),
@@ -146,9 +118,9 @@ class DataSet:
         if not len(picture.ids):
             return None
         mask: NDArray[np.bool_] = picture.labels == rng.choice(picture.ids)
-        if self.kind == "parts" and rng.random() < 0.33:
+        if self.dataset.kind == "parts" and rng.random() < 0.33:
             mask = picture.labels > 0
-        if self.kind == "regions":
+        if self.dataset.kind == "regions":
             for _ in range(rng.choice(3, p=(0.5, 0.3, 0.2))):
                 rim = binary_dilation(mask, iterations=2) & ~mask
                 if not rim.any():
@@ -185,20 +157,20 @@ class Mixture:
 
     def __init__(self, root: Path, shares: Mapping[str, float], size: int) -> None:
         if not shares or min(shares.values()) <= 0:
-            raise TrainingDataError(f"the mixture {dict(shares)} needs positive shares")
-        self.sets = [DataSet(root / name) for name in shares]
+            raise InputError(f"the mixture {dict(shares)} needs positive shares")
+        self.sources = [Source(root / name) for name in shares]
         self.shares = np.array(list(shares.values())) / sum(shares.values())
         self.size = size
 
     def draw(self, rng: np.random.Generator) -> Crop:
         """One random crop with a visible object."""
         while True:
-            dataset = self.sets[rng.choice(len(self.sets), p=self.shares)]
-            picture = dataset.picture(dataset.stems[rng.integers(len(dataset.stems))])
-            mask = dataset.truth(picture, rng)
+            source = self.sources[rng.choice(len(self.sources), p=self.shares)]
+            picture = source.picture(source.stems[rng.integers(len(source.stems))])
+            mask = source.truth(picture, rng)
             if mask is None:
                 continue
-            crop = self._crop(picture, mask, dataset.photographs, rng)
+            crop = self._crop(picture, mask, source.dataset.modality == "photographs", rng)
             if crop.truth.sum() >= 12:
                 return crop
 

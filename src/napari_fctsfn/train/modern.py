@@ -122,26 +122,27 @@ def train_model(settings: TrainSettings, name: str) -> Path:
 
     Raises
     ------
-    TrainingDataError, CheckpointError
+    DataSetError, CheckpointError
         See `train`.
     """
     network = train(settings)
-    sets = Mixture(settings.data, settings.mixture, settings.size).sets
-    shares = settings.mixture
+    sources = Mixture(settings.data, settings.mixture, settings.size).sources
     card = ModelCard(
         name=name,
         version=__version__,
-        description="Trained with the modern recipe on " + ", ".join(s.name for s in sets) + ".",
+        description="Trained with the modern recipe on "
+        + ", ".join(source.dataset.name for source in sources)
+        + ".",
         architecture=settings.network.to_dict(),
-        weights_licence=weights_licence([s.licence for s in sets]),
+        weights_licence=weights_licence([source.dataset.licence for source in sources]),
         training_data=tuple(
             TrainingSet(
-                name=s.name,
-                licence=s.licence,
-                images=len(s.stems),
-                share=shares[s.name] / sum(shares.values()),
+                name=source.dataset.name,
+                licence=source.dataset.licence,
+                images=len(source.stems),
+                share=share / sum(settings.mixture.values()),
             )
-            for s in sets
+            for source, share in zip(sources, settings.mixture.values(), strict=True)
         ),
         training={"recipe": "modern", **settings.describe()},
     )
@@ -164,7 +165,7 @@ def train(settings: TrainSettings) -> FCTSFN:
 
     Raises
     ------
-    TrainingDataError
+    DataSetError
         If training data are missing or do not fit.
     CheckpointError
         If the checkpoint is damaged or belongs to other settings.
