@@ -73,7 +73,9 @@ def test_a_prediction_is_a_pure_function(predictor, picture):
 def test_a_previous_mask_may_be_an_array(predictor, picture):
     predictor.set_image(picture)
     first = predictor.predict(CLICKS[:1])
-    assert same(predictor.predict(CLICKS[:2], first), predictor.predict(CLICKS[:2], first.full_mask()))
+    assert same(
+        predictor.predict(CLICKS[:2], first), predictor.predict(CLICKS[:2], first.full_mask())
+    )
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -176,10 +178,15 @@ def test_out_of_memory_frees_the_cache_and_ends_on_the_cpu(picture, monkeypatch)
     expected = predictor.predict(CLICKS[:1])
     engine = predictor._engine
     engine.cache.clear()
-    # No GPU is needed to play one: the "meta" device stands for it and never holds anything.
+    # A GPU is played: the engine believes to be on one until it moves away.
     moved = []
-    monkeypatch.setattr(engine, "_move", lambda device: (moved.append(device), setattr(engine, "device", device)))
+
+    def move(device):
+        moved.append(device)
+        engine.device = device
+
     run = engine._run
+    monkeypatch.setattr(engine, "_move", move)
 
     def failing(compute):
         if engine.device.type == "cuda":
@@ -259,7 +266,9 @@ def test_an_unknown_device_is_refused(device):
         Predictor(model, device)
 
 
-@pytest.mark.parametrize("values", [{"threshold": 0}, {"threshold": 1.2}, {"graph_cut_strength": 0}])
+@pytest.mark.parametrize(
+    "values", [{"threshold": 0}, {"threshold": 1.2}, {"graph_cut_strength": 0}]
+)
 def test_settings_out_of_range_are_refused(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         Settings(**values)

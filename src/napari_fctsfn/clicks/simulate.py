@@ -1,7 +1,7 @@
 """The user that evaluation plays: where the next click falls, without any chance in it.
 
-Two protocols, ``ritm`` (the field's usual) and ``fctsfn`` (paper, section 4.2). Both place the click
-deep inside an error; they differ in what they take for one error.
+Two protocols, ``ritm`` (the field's usual) and ``fctsfn`` (paper, section 4.1). Both place the
+click deep inside an error; they differ in what they take for one error.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, find_objects, label
 
 from napari_fctsfn.clicks.click import Click, Clicks
+from napari_fctsfn.errors import InputError
 
 Protocol = Literal["ritm", "fctsfn"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
@@ -56,14 +57,14 @@ def next_click(
 
     Raises
     ------
-    ValueError
+    InputError
         If the shapes differ or the protocol is unknown.
     """
     if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
+        raise InputError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
     shapes = [a.shape for a in (mask, truth, ignore) if a is not None]
     if len(set(shapes)) > 1:
-        raise ValueError(f"mask, truth and ignored pixels differ in shape: {shapes}")
+        raise InputError(f"mask, truth and ignored pixels differ in shape: {shapes}")
     missed, extra = truth & ~mask, mask & ~truth
     if ignore is not None:
         missed &= ~ignore
@@ -106,8 +107,8 @@ def _largest_component(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _deepest(region: NDArray[np.bool_], clicks: Clicks) -> _Found | None:
     """The pixel of `region` farthest from its outside that is not yet clicked.
 
-    Everything around the region's box is outside of it, hence the distance transform of the box with
-    a rim of one pixel is that of the whole image.
+    Everything around the region's box is outside of it, hence the distance transform of the box
+    with a rim of one pixel is that of the whole image.
     """
     boxes = find_objects(region.astype(np.uint8))
     if not boxes:

@@ -43,6 +43,7 @@ _SEED = 16.0
 
 _EIGHT = np.ones((3, 3), dtype=bool)
 _FORWARD = ((0, 1), (1, 0), (1, 1), (1, -1))
+_FIXED, _OUTSIDE = -1, -2
 
 
 def refine(
@@ -87,32 +88,19 @@ def refine(
     graph_type = _graph_type()
     seeds = _seeds(clicks, probability.shape)
     mask: NDArray[np.bool_] = probability > 0.5
-    rows, columns = np.nonzero(open_region(mask, seeds, band))
-    count = len(rows)
-    if not count:
+    region = open_region(mask, seeds, band)
+    if not region.any():
         return mask
 
-    nodes = np.full(mask.shape, -1, dtype=np.int32)
-    nodes[rows, columns] = np.arange(count)
-    fixed_to_object, fixed_to_background, edges, weights = _links(nodes, rows, columns, image, mask)
-
-    q = np.clip(probability[rows, columns].astype(np.float64), _CERTAIN, 1 - _CERTAIN)
-    object_cost, background_cost = -strength * np.log(q), -strength * np.log1p(-q)
-    for (row, column), positive in seeds.items():
-        node = nodes[row, column]
-        if node >= 0:
-            object_cost[node] = 0.0 if positive else _SEED
-            background_cost[node] = _SEED if positive else 0.0
-    object_cost += fixed_to_background
-    background_cost += fixed_to_object
-
-    graph = graph_type(count, len(weights))
-    numbers = graph.add_nodes(count)
-    graph.add_grid_tedges(numbers, background_cost, object_cost)
-    graph.add_edges(edges[0], edges[1], weights, weights)
+    to_object, to_background, edges, weights = _links(region, image, mask)
+    object_cost, background_cost = _data_costs(probability, region, seeds, strength)
+    graph = graph_type(len(to_object), len(weights))
+    numbers = graph.add_nodes(len(to_object))
+    # The source is the object's end: a pixel cut off from it pays what background costs.
+    graph.add_grid_tedges(numbers, background_cost + to_object, object_cost + to_background)
+    graph.add_edges(*edges, weights, weights)
     graph.maxflow()
-    # The source is the object's end.
-    mask[rows, columns] = ~graph.get_grid_segments(numbers)
+    mask[region] = ~graph.get_grid_segments(numbers)
     return mask
 
 
@@ -177,6 +165,25 @@ def _square(row: int, column: int, radius: int) -> tuple[slice, slice]:
     )
 
 
+def _data_costs(
+    probability: NDArray[np.float32],
+    region: NDArray[np.bool_],
+    seeds: dict[tuple[int, int], bool],
+    strength: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What the labels object and background cost at every open pixel, in the order of place."""
+    certain = np.clip(probability[region].astype(np.float64), _CERTAIN, 1 - _CERTAIN)
+    object_cost, background_cost = -strength * np.log(certain), -strength * np.log1p(-certain)
+    if seeds:
+        seeded = np.zeros(region.shape, dtype=np.int8)
+        for pixel, positive in seeds.items():
+            seeded[pixel] = 1 if positive else -1
+        given = seeded[region]
+        object_cost = np.select([given > 0, given < 0], [0.0, _SEED], object_cost)
+        background_cost = np.select([given > 0, given < 0], [_SEED, 0.0], background_cost)
+    return object_cost, background_cost
+
+
 def _dilated(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     """True within `radius` rows and columns of a true pixel; doubling steps, so a few passes."""
     for axis in (0, 1):
@@ -193,11 +200,7 @@ def _dilated(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
 
 
 def _links(
-    nodes: NDArray[np.int32],
-    rows: NDArray[np.int64],
-    columns: NDArray[np.int64],
-    image: NDArray[np.float32],
-    mask: NDArray[np.bool_],
+    region: NDArray[np.bool_], image: NDArray[np.float32], mask: NDArray[np.bool_]
 ) -> tuple[
     NDArray[np.float64],
     NDArray[np.float64],
@@ -208,10 +211,8 @@ def _links(
 
     Parameters
     ----------
-    nodes : array of int32, shape (rows, columns)
-        Number of every open pixel, -1 where the label is fixed.
-    rows, columns : array of int64, shape (n,)
-        The open pixels.
+    region : array of bool, shape (rows, columns)
+        The n open pixels, numbered in the order of their place.
     image : array of float32, shape (rows, columns, channels)
     mask : array of bool, shape (rows, columns)
         Labels of the fixed pixels.
@@ -219,39 +220,50 @@ def _links(
     Returns
     -------
     to_object, to_background : array of float64, shape (n,)
-        Sum of the weights of the fixed neighbours of either label.
+        Sum of the weights to fixed neighbours of either label.
     edges : pair of array of int32, shape (m,)
         Open neighbours.
     weights : array of float64, shape (m,)
     """
-    (height, width), count = nodes.shape, len(rows)
-    colours = image[rows, columns]
-    starts, ends, squares, distances, labels = [], [], [], [], []
-    for step in (*_FORWARD, *((-row, -column) for row, column in _FORWARD)):
-        there = rows + step[0], columns + step[1]
-        inside = (there[0] >= 0) & (there[0] < height) & (there[1] >= 0) & (there[1] < width)
-        start = np.flatnonzero(inside)
-        row, column = there[0][start], there[1][start]
-        end = nodes[row, column]
-        if step not in _FORWARD:
-            # Pairs of open pixels were met going forward.
-            fixed = end < 0
-            start, row, column, end = start[fixed], row[fixed], column[fixed], end[fixed]
-        difference = (colours[start] - image[row, column]).astype(np.float64)
+    width = region.shape[1]
+    place = np.flatnonzero(region)
+    count = len(place)
+    # A frame of one pixel spares looking for the borders.
+    numbers = np.full((region.shape[0] + 2, width + 2), _OUTSIDE, dtype=np.int32)
+    numbers[1:-1, 1:-1] = _FIXED
+    numbers[1:-1, 1:-1][region] = np.arange(count, dtype=np.int32)
+    framed = place + width + 3 + 2 * (place // width)
+    if image.strides[2] == 0:
+        # Grey shown as RGB: three equal channels weigh as one.
+        image = image[..., :1]
+    pixels = image.reshape(-1, image.shape[2])
+    colours = pixels[place]
+
+    starts, ends, squares, distances, on_object = [], [], [], [], []
+    for row, column in (*_FORWARD, *((-row, -column) for row, column in _FORWARD)):
+        end = numbers.take(framed + row * (width + 2) + column)
+        # Pairs of open pixels are met going forward.
+        start = np.flatnonzero(end > _OUTSIDE if (row, column) in _FORWARD else end == _FIXED)
+        other = place[start] + row * width + column
+        difference = colours.take(start, axis=0)
+        difference -= pixels.take(other, axis=0)
         starts.append(start)
-        ends.append(end)
+        ends.append(end[start])
         squares.append(np.einsum("ij,ij->i", difference, difference))
-        distances.append(np.full(len(start), np.hypot(*step)))
-        labels.append(mask[row, column])
-    start, end, square = np.concatenate(starts), np.concatenate(ends), np.concatenate(squares)
+        distances.append(np.full(len(start), np.hypot(row, column)))
+        on_object.append(mask.take(other))
+    start, end = np.concatenate(starts), np.concatenate(ends)
+    square = np.concatenate(squares).astype(np.float64)
     mean = square.mean() if len(square) else 0.0
-    # Where all neighbours are alike there are no edges to snap to, and all weigh the same.
-    similar = np.exp(-square / (2 * mean)) if mean > 0 else np.ones_like(square)
+    # Where all neighbours are alike there is no edge to snap to, and all weigh the same.
+    similar = np.exp(square / (-2 * mean)) if mean > 0 else np.ones_like(square)
     weight = similar / np.concatenate(distances)
-    fixed, on_object = end < 0, np.concatenate(labels)
+    outer = np.flatnonzero(end == _FIXED)
+    label_of_outer = np.concatenate(on_object)[outer]
     sums = [
-        np.bincount(start[chosen], weight[chosen], minlength=count)
-        for chosen in (fixed & on_object, fixed & ~on_object)
+        np.bincount(start[chosen], weight[chosen], minlength=count).astype(np.float64)
+        for chosen in (outer[label_of_outer], outer[~label_of_outer])
     ]
-    free = ~fixed
-    return sums[0], sums[1], (start[free].astype(np.int32), end[free]), weight[free]
+    inner = end >= 0
+    edges = start[inner].astype(np.int32), end[inner].astype(np.int32)
+    return sums[0], sums[1], edges, weight[inner]

@@ -1,9 +1,12 @@
-"""Pictures and stacks from files, and label images back into them."""
+"""Pictures and stacks from files, and masks back into them."""
 
 from __future__ import annotations
 
 import logging
+import os
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,50 +18,37 @@ from numpy.typing import NDArray
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.models.files import replace_file
 
-_TIFF = {".tif", ".tiff"}
+_TIFF = (".tif", ".tiff")
 
 _LARGEST_RATIO = 4096
 """No usual compression packs more bytes than this into one; a file that claims it is damaged."""
 
 
 class ImageFileError(InputError):
-    """An image file that cannot be read."""
+    """An image file that cannot be used; the message names it and what is wrong with it."""
 
 
-def read_image(path: Path) -> NDArray[Any]:
+def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
     """Read a picture or a stack.
 
     Parameters
     ----------
-    path : Path
-        TIFF (any number of dimensions) or whatever imageio reads (PNG, JPEG, ...).
+    path : path
+        TIFF (any number of dimensions) or whatever imageio reads with Pillow (PNG, JPEG, BMP, ...),
+        of which the first frame is taken.
 
     Returns
     -------
     array
-        As stored: (rows, columns), (rows, columns, 3 or 4), or with leading axes for slices.
+        As stored, any real dtype: (rows, columns), (rows, columns, 3 or 4) for RGB or RGBA, or with
+        leading axes for slices.
 
     Raises
     ------
     ImageFileError
         If the file is missing, empty, damaged or no image.
     """
-    if not path.is_file():
-        raise ImageFileError(f"there is no image file {path}")
-    if not path.stat().st_size:
-        raise ImageFileError(f"{path} is an empty file: write the image again")
-    try:
-        # Decoders tell of damage by warnings and log lines; what they return is checked below.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = (
-                _read_tiff(path) if path.suffix.lower() in _TIFF else np.asarray(iio.imread(path))
-            )
-    except ImageFileError:
-        raise
-    except Exception as error:  # noqa: BLE001 - decoders raise anything on damaged files
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ImageFileError(f"{path} cannot be read as an image: {reason}") from None
+    image = _read(Path(path), _read_picture)
     if image.dtype.kind not in "biuf":
         raise ImageFileError(f"{path} holds values of type {image.dtype}, not real numbers")
     if not image.size or image.ndim < 2:
@@ -66,16 +56,30 @@ def read_image(path: Path) -> NDArray[Any]:
     return image
 
 
-def _read_tiff(path: Path) -> NDArray[Any]:
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    with tifffile.TiffFile(path) as file:
-        series = file.series[0]
-        if series.size * series.dtype.itemsize > max(1 << 26, _LARGEST_RATIO * path.stat().st_size):
-            raise ImageFileError(
-                f"{path} claims a picture of shape {series.shape}, more than its "
-                f"{path.stat().st_size} bytes can hold: write the image again"
-            )
-        return np.asarray(series.asarray())
+def read_labels(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read a label image; of a palette image the indices, not the colours.
+
+    Parameters
+    ----------
+    path : path
+        PNG or TIFF.
+
+    Returns
+    -------
+    array of int or bool, shape (rows, columns)
+
+    Raises
+    ------
+    ImageFileError
+        If the file is missing, empty, damaged or no label image.
+    """
+    labels = _read(Path(path), _read_indices)
+    if labels.ndim != 2 or not labels.size or labels.dtype.kind not in "biu":
+        raise ImageFileError(
+            f"{path} is no label image: it has shape {labels.shape} and type {labels.dtype}; "
+            f"labels have (rows, columns) and whole numbers"
+        )
+    return labels
 
 
 def is_rgb(image: NDArray[Any]) -> bool:
@@ -94,3 +98,68 @@ def write_tiff(path: Path, image: NDArray[Any]) -> None:
     """
     with replace_file(path) as temporary:
         tifffile.imwrite(temporary, image, compression="zlib", photometric="minisblack")
+
+
+def _read(path: Path, read_other: Callable[[Path], NDArray[Any]]) -> NDArray[Any]:
+    if not path.is_file():
+        raise ImageFileError(f"there is no image file {path}")
+    if not path.stat().st_size:
+        raise ImageFileError(f"{path} is an empty file: write the image again")
+    try:
+        with _silent():
+            return _read_tiff(path) if path.suffix.lower() in _TIFF else read_other(path)
+    except ImageFileError:
+        raise
+    except MemoryError:
+        raise ImageFileError(f"{path} is larger than the memory: crop it or take slices") from None
+    except Exception as error:  # noqa: BLE001  decoders raise anything on damaged files
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ImageFileError(
+            f"{path} cannot be read as an image: it is damaged or of another format ({reason})"
+        ) from None
+
+
+def _read_tiff(path: Path) -> NDArray[Any]:
+    with tifffile.TiffFile(path) as file:
+        if not file.series:
+            raise ImageFileError(f"{path} is a TIFF file without a picture")
+        series = file.series[0]
+        if series.nbytes > max(1 << 26, _LARGEST_RATIO * path.stat().st_size):
+            raise ImageFileError(
+                f"{path} claims a picture of shape {series.shape}, more than its "
+                f"{path.stat().st_size} bytes can hold: write the image again"
+            )
+        try:
+            return np.asarray(series.asarray(maxworkers=1))
+        except (ValueError, ImportError) as error:
+            # LZW and JPEG in TIFF need a package that tifffile does not require; Pillow has them.
+            if "imagecodecs" not in str(error):
+                raise
+    every: Any = ...
+    pages = np.asarray(iio.imread(path, plugin="pillow", index=every))
+    return pages[0] if len(pages) == 1 else pages
+
+
+def _read_picture(path: Path) -> NDArray[Any]:
+    return np.asarray(iio.imread(path, plugin="pillow", index=0))
+
+
+def _read_indices(path: Path) -> NDArray[Any]:
+    file: Any
+    with iio.imopen(path, "r", plugin="pillow") as file:
+        palette = file.metadata(index=0, exclude_applied=False).get("mode") == "P"
+        return np.asarray(file.read(index=0, mode="P" if palette else None))
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep decoders from telling of damage by warnings and log lines; an error says it all."""
+    logger = logging.getLogger("tifffile")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before

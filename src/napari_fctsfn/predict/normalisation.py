@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,8 +30,8 @@ _PLANES = (16, 256)
 _TILE = 1 << 16
 """Pixels of a tile, where a slice is too large to be read."""
 
-_BLOCK = 1 << 20
-"""Pixels in float64 at a time."""
+_BLOCK = 1 << 18
+"""Pixels that are mapped at a time, in float64 or by 64-bit indices."""
 
 
 class ArrayLike(Protocol):
@@ -185,22 +185,29 @@ class Normalisation:
         """
         pixels = np.asarray(array)
         dtype = _real(pixels.dtype)
-        if dtype.itemsize <= 2 and pixels.size > 1 << (8 * dtype.itemsize):
-            # There are fewer values than pixels: a table of all of them is exact and fast.
-            code = np.dtype(f"u{dtype.itemsize}")
-            codes = np.arange(1 << (8 * dtype.itemsize)).astype(code)
-            table = self._map(codes if dtype.kind == "b" else codes.view(dtype))
-            native = np.ascontiguousarray(pixels, dtype=dtype)
-            mapped: NDArray[np.float32] = table[native.view(code)]
-            return mapped.reshape(pixels.shape)
+        values = 1 << 8 * dtype.itemsize
+        # Where there are fewer values than pixels, a table of all of them is as exact, and faster.
+        to_unit = self._table(dtype) if dtype.itemsize <= 2 and pixels.size > values else self._map
         result = np.empty(pixels.shape, dtype=np.float32)
         if pixels.ndim == 0:
-            result[...] = self._map(pixels)
+            result[...] = to_unit(pixels)
             return result
         rows = max(1, _BLOCK * len(pixels) // max(pixels.size, 1))
         for start in range(0, len(pixels), rows):
-            result[start : start + rows] = self._map(pixels[start : start + rows])
+            result[start : start + rows] = to_unit(pixels[start : start + rows])
         return result
+
+    def _table(self, dtype: np.dtype[Any]) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
+        """`_map` for a dtype of one or two bytes, by looking its values up."""
+        code = np.dtype(f"u{dtype.itemsize}")
+        codes = np.arange(1 << 8 * dtype.itemsize).astype(code)
+        table = self._map(codes if dtype.kind == "b" else codes.view(dtype))
+
+        def look_up(pixels: NDArray[Any]) -> NDArray[np.float32]:
+            found: NDArray[np.float32] = table.take(pixels.astype(dtype, copy=False).view(code))
+            return found
+
+        return look_up
 
     def _map(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         with np.errstate(all="ignore"):
@@ -221,8 +228,13 @@ class Normalisation:
         return {"low": self.low, "high": self.high}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Normalisation:
+    def from_dict(cls, data: Any) -> Normalisation:
         """The range that `to_dict` gave.
+
+        Parameters
+        ----------
+        data : mapping
+            Plain data, as it was read from a file.
 
         Raises
         ------
@@ -321,7 +333,8 @@ def _indices(shape: tuple[int, ...], rng: np.random.Generator) -> list[tuple[int
     indices: list[tuple[int | slice, ...]] = []
     for number in range(looked_at):
         # Shaken, so that evenly spaced slices of an interleaved stack are not all of one channel.
-        plane = min(planes - 1, int((number + rng.random()) * planes / looked_at))
+        first, end = number * planes // looked_at, (number + 1) * planes // looked_at
+        plane = int(rng.integers(first, end))
         place = [int(axis) for axis in np.unravel_index(plane, leading)] if leading else []
         for _ in range(tiles):
             top = int(rng.integers(rows - height + 1))
