@@ -1,0 +1,132 @@
+"""What is known of one object in one slice, and how its mask follows from its clicks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_fctsfn.clicks import Clicks
+from napari_fctsfn.session.masks import Mask
+from napari_fctsfn.session.patch import Patch
+from napari_fctsfn.session.plane import Plane
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One object in one slice.
+
+    Parameters
+    ----------
+    clicks : Clicks
+        Ordered, in data coordinates of the slice.
+    mask : Mask
+        The pixels that hold the object's label.
+    given : Mask or None
+        A mask that came from elsewhere (a brush, another tool) and from which the replay starts.
+    base : int
+        Number of clicks that had already been made when the mask was given.
+    model : str
+        SHA-256 of the model file that predicted the mask; empty if none did.
+    """
+
+    clicks: Clicks
+    mask: Mask
+    given: Mask | None = None
+    base: int = 0
+    model: str = ""
+
+    @property
+    def nbytes(self) -> int:
+        """Roughly the bytes it takes."""
+        given = 0 if self.given is None else self.given.nbytes
+        return 100 * len(self.clicks) + self.mask.nbytes + given
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """All that a mask depends on besides the image and the model.
+
+    The mask after n clicks is predicted from the first n clicks and the prediction after n - 1
+    clicks; the first prediction follows on `given`, or on nothing.
+
+    Parameters
+    ----------
+    label : int
+        The object.
+    plane : Plane
+        The slice.
+    clicks : Clicks
+        Ordered, in data coordinates of the slice.
+    given : Mask or None
+        The mask the replay starts from.
+    base : int
+        The first prediction is that of the first ``base + 1`` clicks.
+    """
+
+    label: int
+    plane: Plane
+    clicks: Clicks
+    given: Mask | None
+    base: int
+
+
+def plan(
+    label: int, plane: Plane, before: Annotation | None, clicks: Clicks, existing: Mask
+) -> Replay:
+    """How to come by the mask of an object in a slice after its clicks have changed.
+
+    Parameters
+    ----------
+    label : int
+        The object.
+    plane : Plane
+        The slice.
+    before : Annotation or None
+        The object in the slice so far.
+    clicks : Clicks
+        Its new clicks.
+    existing : Mask
+        The pixels that hold its label now. Where they are not those that were written last,
+        somebody has edited them: they become the mask that the replay starts from.
+    """
+    given, base, known = (None, 0, Clicks()) if before is None else _start(before)
+    if not (existing.empty if before is None else existing == before.mask):
+        given, base = existing, len(known)
+    same = 0
+    while same < min(len(known), len(clicks)) and known[same] == clicks[same]:
+        same += 1
+    if same < base:
+        # a click that the given mask already contains was changed: ask the network once more,
+        # instead of showing the given mask as if nothing had happened
+        base = max(min(base, len(clicks) - 1), 0)
+    return Replay(label, plane, clicks, given, base)
+
+
+def _start(annotation: Annotation) -> tuple[Mask | None, int, Clicks]:
+    return annotation.given, annotation.base, annotation.clicks
+
+
+def write(replay: Replay, mask: NDArray[np.bool_], labels: NDArray[np.integer]) -> Patch | None:
+    """The patch that puts a mask into the labels of its slice.
+
+    Parameters
+    ----------
+    replay : Replay
+        Names the object and the slice.
+    mask : array of bool, shape (rows, columns)
+        The new mask.
+    labels : array of int, shape (rows, columns)
+        The labels of the slice as they are.
+
+    Returns
+    -------
+    Patch or None
+        Over the union of the old and the new mask, only pixels that change; pixels of other
+        objects are never among them. None if nothing changes.
+    """
+    own = labels == replay.label
+    after = np.where(own & ~mask, 0, labels).astype(labels.dtype)
+    after[mask & (labels == 0)] = replay.label
+    return Patch.between(replay.plane, labels, after)

@@ -1,0 +1,138 @@
+"""What the annotator did, in order: done, asked for, and taken back."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from napari_fctsfn.clicks import Clicks
+from napari_fctsfn.session.annotation import Annotation
+from napari_fctsfn.session.patch import Patch
+from napari_fctsfn.session.plane import Plane
+
+
+@dataclass(frozen=True, slots=True)
+class ClickEdit:
+    """The clicks of an object in a slice become others (one added, moved or deleted)."""
+
+    label: int
+    plane: Plane
+    clicks: Clicks
+
+
+@dataclass(frozen=True, slots=True)
+class NextObject:
+    """The annotator goes on to another object."""
+
+    previous: int
+    label: int
+
+
+@dataclass(frozen=True, slots=True)
+class BrushEdit:
+    """Labels of a slice were edited by a brush or another tool."""
+
+    plane: Plane
+
+
+Intent = ClickEdit | NextObject
+"""What the annotator asked for and what may wait for a prediction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """An object's annotation in a slice before and after a command; None: there is none."""
+
+    label: int
+    plane: Plane
+    before: Annotation | None
+    after: Annotation | None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Something that was done, with all that is needed to take it back without predicting."""
+
+    action: ClickEdit | NextObject | BrushEdit
+    edits: tuple[Edit, ...] = ()
+    patch: Patch | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Roughly the bytes it takes."""
+        return (
+            500
+            + (0 if self.patch is None else self.patch.nbytes)
+            + sum(edit.after.nbytes for edit in self.edits if edit.after is not None)
+        )
+
+
+@dataclass(slots=True)
+class History:
+    """One line of commands: those done, then those waiting for a prediction, then those undone.
+
+    Parameters
+    ----------
+    max_bytes : int
+        Memory for what is done; beyond it the oldest commands can no longer be undone.
+    """
+
+    max_bytes: int = 256 << 20
+    pending: deque[Intent] = field(default_factory=deque)
+    _done: deque[Command] = field(default_factory=deque)
+    _undone: list[Command | Intent] = field(default_factory=list)
+    _bytes: int = 0
+
+    def __iter__(self) -> Iterator[Command]:
+        return iter(self._done)
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is something to take back."""
+        return bool(self.pending or self._done)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is something to do again."""
+        return bool(self._undone)
+
+    def ask(self, intent: Intent) -> None:
+        """Append what the annotator asked for; what was undone before is gone."""
+        self._undone.clear()
+        self.pending.append(intent)
+
+    def add(self, command: Command) -> None:
+        """Append a command behind those done and before those that wait."""
+        self._done.append(command)
+        self._bytes += command.nbytes
+        while self._bytes > self.max_bytes and len(self._done) > 1:
+            self._bytes -= self._done.popleft().nbytes
+
+    def forget_undone(self) -> None:
+        """Make redo impossible: the labels are no longer those it would start from."""
+        self._undone.clear()
+
+    def undo(self) -> Command | Intent | None:
+        """Take back the newest entry and hand it over; one that waits first; None if empty."""
+        entry: Command | Intent
+        if self.pending:
+            entry = self.pending.pop()
+        elif self._done:
+            entry = self._done.pop()
+            self._bytes -= entry.nbytes
+        else:
+            return None
+        self._undone.append(entry)
+        return entry
+
+    def redo(self) -> Command | Intent | None:
+        """Do the entry that was undone last again and hand it over; None if there is none."""
+        if not self._undone:
+            return None
+        entry = self._undone.pop()
+        if isinstance(entry, Command):
+            self.add(entry)
+        else:
+            self.pending.append(entry)
+        return entry

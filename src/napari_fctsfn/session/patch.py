@@ -1,0 +1,120 @@
+"""A change of labels in one slice that can be written, taken back and written again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_fctsfn.session.masks import Box, Mask
+from napari_fctsfn.session.plane import Plane
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Pixels that go from one label to another."""
+
+    old: int
+    new: int
+    pixels: Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """The pixels of a slice whose label changes, with both values.
+
+    Parameters
+    ----------
+    plane : Plane
+        The slice.
+    changes : tuple of Change
+        Disjoint sets of pixels, never empty.
+    """
+
+    plane: Plane
+    changes: tuple[Change, ...]
+
+    @classmethod
+    def between(
+        cls, plane: Plane, before: NDArray[np.integer], after: NDArray[np.integer]
+    ) -> Patch | None:
+        """The patch from one state of a slice to another; None if they are equal.
+
+        Parameters
+        ----------
+        plane : Plane
+            The slice.
+        before, after : array of int, shape (rows, columns)
+            Its labels.
+        """
+        rows, columns = np.nonzero(before != after)
+        if rows.size == 0:
+            return None
+        pairs = np.stack([before[rows, columns], after[rows, columns]])
+        kinds, which = np.unique(pairs, axis=1, return_inverse=True)
+        order = np.argsort(which.ravel(), kind="stable")
+        ends = np.cumsum(np.bincount(which.ravel(), minlength=kinds.shape[1]))
+        groups = np.split(order, ends[:-1])
+        shape = (before.shape[0], before.shape[1])
+        return cls(
+            plane,
+            tuple(
+                Change(int(old), int(new), Mask.of_pixels(rows[group], columns[group], shape))
+                for (old, new), group in zip(kinds.T, groups, strict=True)
+            ),
+        )
+
+    @property
+    def box(self) -> Box:
+        """Bounding box of all changes in the slice."""
+        boxes = np.array([change.pixels.box for change in self.changes])
+        low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+        return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes the packed pixels take."""
+        return sum(change.pixels.nbytes for change in self.changes)
+
+    @property
+    def labels(self) -> set[int]:
+        """All labels that lose or win pixels, with 0 if the background does."""
+        return {label for change in self.changes for label in (change.old, change.new)}
+
+    def inverse(self) -> Patch:
+        """The patch that takes this one back."""
+        return Patch(
+            self.plane,
+            tuple(Change(change.new, change.old, change.pixels) for change in self.changes),
+        )
+
+    def writes(
+        self, labels: NDArray[np.integer]
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], int]]:
+        """What to write into a slice.
+
+        Parameters
+        ----------
+        labels : array of int, shape (rows, columns)
+            The labels of the slice as they are.
+
+        Yields
+        ------
+        rows, columns : array of int, shape (n,), n > 0
+            Pixels to write. Those that no longer hold the old value are left out: somebody else
+            has written them since, and that is not ours to overwrite.
+        value : int
+            Their new label.
+        """
+        for change in self.changes:
+            rows, columns = change.pixels.pixels()
+            ours = labels[rows, columns] == change.old
+            if ours.any():
+                yield rows[ours], columns[ours], change.new
+
+    def apply(self, labels: NDArray[np.integer]) -> None:
+        """Write the patch into the labels of its slice, shape (rows, columns), in place."""
+        for rows, columns, value in self.writes(labels):
+            labels[rows, columns] = value

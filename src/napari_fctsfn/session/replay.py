@@ -1,0 +1,142 @@
+"""From clicks to masks: the one place where a session predicts."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_fctsfn.clicks import Clicks
+from napari_fctsfn.session.annotation import Annotation, Replay, write
+from napari_fctsfn.session.masks import Mask
+from napari_fctsfn.session.plane import Plane
+
+if TYPE_CHECKING:
+    from napari_fctsfn.predict import Normalisation, Prediction, Predictor
+
+_Key = tuple[Hashable, Clicks, Mask | None, int]
+
+
+class Replayer:
+    """Predicts replays, each from the longest beginning that it still remembers.
+
+    Appending a click predicts once; moving or deleting click i predicts from click i on; going back
+    to clicks seen before predicts nothing. What is remembered never changes a mask, since a
+    prediction depends on nothing but the image, the clicks, the previous mask and the settings.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        Used by one thread at a time.
+    max_bytes : int
+        Memory for predictions; the least recently used go first.
+    """
+
+    def __init__(self, predictor: Predictor, max_bytes: int = 64 << 20) -> None:
+        self.predictor = predictor
+        self.max_bytes = max_bytes
+        self._known: OrderedDict[_Key, Prediction] = OrderedDict()
+        self._bytes = 0
+
+    def predict(
+        self,
+        replay: Replay,
+        image: NDArray[Any],
+        normalisation: Normalisation | None,
+        key: Hashable,
+    ) -> Prediction | None:
+        """Predict the mask of a replay.
+
+        Parameters
+        ----------
+        replay : Replay
+            Clicks and the mask they start from.
+        image : array, shape (rows, columns) or (rows, columns, 3 or 4)
+            The slice, grey or RGB(A), any real dtype.
+        normalisation : Normalisation or None
+            Its intensity range; None lets the predictor find one.
+        key : hashable
+            Names the slice; another image must have another key.
+
+        Returns
+        -------
+        Prediction or None
+            None if there is no click beyond the given mask.
+        """
+        self.predictor.set_image(image, normalisation, key=key)
+        done = len(replay.clicks)
+        prediction = None
+        while done > replay.base and prediction is None:
+            prediction = self._recall(self._key(replay, done, key))
+            if prediction is None:
+                done -= 1
+        previous: Prediction | NDArray[np.bool_] | None = prediction
+        if prediction is None and replay.given is not None:
+            previous = replay.given.full()
+        for count in range(done + 1, len(replay.clicks) + 1):
+            prediction = self.predictor.predict(replay.clicks[:count], previous)
+            self._remember(self._key(replay, count, key), prediction)
+            previous = prediction
+        return prediction
+
+    @staticmethod
+    def _key(replay: Replay, count: int, key: Hashable) -> _Key:
+        return key, replay.clicks[:count], replay.given, replay.base
+
+    def _recall(self, key: _Key) -> Prediction | None:
+        prediction = self._known.get(key)
+        if prediction is not None:
+            self._known.move_to_end(key)
+        return prediction
+
+    def _remember(self, key: _Key, prediction: Prediction) -> None:
+        self._known[key] = prediction
+        self._bytes += _nbytes(prediction)
+        while self._bytes > self.max_bytes and len(self._known) > 1:
+            self._bytes -= _nbytes(self._known.popitem(last=False)[1])
+
+
+def _nbytes(prediction: Prediction) -> int:
+    return prediction.mask.nbytes + prediction.probability.nbytes
+
+
+def rebuild(
+    objects: dict[int, dict[Plane, Annotation]],
+    image_of: Callable[[Plane], NDArray[Any]],
+    normalisation: Normalisation | None,
+    predictor: Predictor,
+    labels: NDArray[np.integer[Any]],
+) -> None:
+    """Make the masks of a session again from its clicks.
+
+    Parameters
+    ----------
+    objects : dict
+        Annotations by label and slice, as `Session.objects` gives them.
+    image_of : callable
+        Gives the image of a slice, grey (rows, columns) or RGB(A) (rows, columns, 3 or 4).
+    normalisation : Normalisation or None
+        The session's intensity range.
+    predictor : Predictor
+        The model.
+    labels : array of int, two axes or more
+        Written in place, objects in the order of their labels.
+    """
+    replayer = Replayer(predictor)
+    for label, planes in sorted(objects.items()):
+        for plane, annotation in planes.items():
+            replay = Replay(label, plane, annotation.clicks, annotation.given, annotation.base)
+            prediction = replayer.predict(replay, image_of(plane), normalisation, plane)
+            if prediction is not None:
+                mask = prediction.full_mask()
+            elif annotation.given is not None:
+                mask = annotation.given.full()
+            else:
+                continue
+            view = labels[plane.key]
+            patch = write(replay, mask, view)
+            if patch is not None:
+                patch.apply(view)
