@@ -1,0 +1,370 @@
+"""The annotator's work: layers on one side, the session on the other, the model behind.
+
+`Annotator` is what the dock's buttons and keys call. It translates points into clicks of the
+session and patches of the session into labels, and keeps the background busy.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image, Labels
+from napari.utils.notifications import show_error, show_warning
+from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+
+from napari_fctsfn.plugin import tasks
+from napari_fctsfn.plugin.assistant import Assistant
+from napari_fctsfn.plugin.background import single_shot
+from napari_fctsfn.plugin.keeping import keep, open_session
+from napari_fctsfn.plugin.keys import NEXT, POLARITY, REDO, UNDO, Keys
+from napari_fctsfn.plugin.layers import image_shape, show_plane
+from napari_fctsfn.plugin.site import Site, refusal
+from napari_fctsfn.plugin.source import ImageSource
+from napari_fctsfn.session import Session, SessionError, Step
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+    from napari_fctsfn.session import Replay
+
+_SETTLE_MS = 150
+"""A slice is warmed up once the sliders have rested for so long."""
+
+
+class Annotator(QObject):
+    """One viewer's annotation.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        The viewer.
+    parent : QObject, optional
+        Owner in Qt.
+
+    Attributes
+    ----------
+    changed : Signal()
+        Anything that the dock shows has changed.
+    site : Site or None
+        The session and its layers; None before `start` and after `stop`.
+    problem : str
+        What keeps the session from going on; empty if nothing does.
+    last : tasks.Answer or None
+        The newest prediction of the current object.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.viewer = viewer
+        self.site: Site | None = None
+        self.problem = ""
+        self.last: tasks.Answer | None = None
+        self._warmed: object = None
+        self._closed = False
+        self.source = ImageSource(viewer, self._on_image_data, self._on_moved)
+        self._settle = single_shot(self, _SETTLE_MS, self._pump)
+        # layers are removed one by one: look once all have gone
+        self._recheck = single_shot(self, 0, self._sound)
+        self._keys = Keys(
+            {
+                POLARITY: self.switch_polarity,
+                NEXT: self.next_object,
+                UNDO: self.undo,
+                REDO: self.redo,
+            }
+        )
+        self.assistant = Assistant(self)
+        self.assistant.free.connect(self._pump)
+        self._connections = [
+            (viewer.layers.events.removed, self._on_layers),
+            (viewer.layers.events.inserted, self._on_layers),
+            (viewer.layers.selection.events.active, self._on_active),
+            (viewer.dims.events.point, self._on_dims),
+            (viewer.dims.events.order, self._on_dims),
+            (viewer.dims.events.ndisplay, self._on_dims),
+        ]
+        for emitter, callback in self._connections:
+            emitter.connect(callback)
+
+    # -- what the dock asks --------------------------------------------------------------------
+
+    @property
+    def session(self) -> Session | None:
+        """The document; None before `start` and after `stop`."""
+        return None if self.site is None else self.site.session
+
+    @property
+    def clicks_positive(self) -> bool:
+        """Whether the next click is one on the object."""
+        active = self.viewer.layers.selection.active
+        return self.site is None or active != self.site.prompts.negative
+
+    @property
+    def layers_missing(self) -> bool:
+        """Whether layers have been removed that `resume` would put back."""
+        return bool(self.problem) and self.site is not None and bool(self.site.missing())
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way in the background or waits for it."""
+        if self._closed:
+            return False
+        waiting = self.session is not None and self.session.busy and not self.problem
+        return (
+            self.assistant.busy
+            or self._settle.isActive()
+            or self._recheck.isActive()
+            or (waiting and self.assistant.ready)
+        )
+
+    def preview(self, image: Image | None) -> None:
+        """Warm up for an image that will perhaps be annotated."""
+        if self.site is None:
+            self.source.watch(image)
+            self._settle.start()
+            self.changed.emit()
+
+    def start(self, image: Image | None, labels: Labels | None = None) -> bool:
+        """Begin to annotate an image.
+
+        Parameters
+        ----------
+        image : Image or None
+            The image.
+        labels : Labels, optional
+            Where the masks go; by default a new layer. One that was annotated here before brings
+            its objects and clicks along.
+
+        Returns
+        -------
+        bool
+            Whether it began; if not, a notification says why.
+        """
+        reason = refusal(image, labels)
+        if not reason and self.assistant.replayer is None:
+            reason = "The model is not loaded: wait until the dock says “Ready”."
+        if image is None or reason:
+            show_warning(reason)
+            return False
+        self.stop()
+        self.source.watch(image)
+        try:
+            session = open_session(image_shape(image), self.source.normalisation(), labels)
+        except ValueError as error:
+            show_warning(f"Annotation of “{image.name}” cannot begin: {error}.")
+            return False
+        site = self.site = Site(
+            session,
+            self.viewer,
+            image,
+            labels,
+            clicked=self._on_points,
+            painted=self._on_paint,
+            replaced=self._on_labels_data,
+        )
+        self._keys.bind([self.viewer, site.labels, *site.prompts.layers])
+        site.show_object()
+        self._observe(site)
+        self._activate(site.prompts.positive)
+        self._settle.start()
+        return True
+
+    def stop(self) -> None:
+        """End the annotation: the labels stay, and the session is kept with them."""
+        if self.site is not None:
+            keep(self.site.session, self.site.labels)
+            self._keys.release()
+            site, self.site = self.site, None
+            self.problem, self.last = "", None
+            site.close()
+
+    def resume(self) -> None:
+        """Put back those of our layers that have been removed from the viewer."""
+        if self.site is not None:
+            self.site.add_missing()
+            self._sound()
+
+    def close(self) -> None:
+        """Stop, take off keys and connections, and let a running task end by itself."""
+        if self._closed:
+            return
+        self._closed = True
+        self.assistant.close()
+        self.stop()
+        self.source.watch(None)
+        self._settle.stop()
+        self._recheck.stop()
+        for emitter, callback in self._connections:
+            emitter.disconnect(callback)
+
+    def choose_polarity(self, positive: bool) -> None:
+        """Click this kind from now on: its Points layer becomes the active one."""
+        if (site := self._sound()) is not None:
+            self._activate(site.prompts.positive if positive else site.prompts.negative)
+
+    def switch_polarity(self) -> None:
+        """Click the other kind from now on."""
+        self.choose_polarity(not self.clicks_positive)
+
+    def next_object(self) -> None:
+        """Finish the current object and go on to the next free label."""
+        if (site := self._sound()) is not None:
+            self._observe(site)
+            try:
+                site.session.next_object()
+            except SessionError as error:
+                show_warning(f"There is no next object: {error}.")
+            else:
+                self._after(site, Step(None, None))
+
+    def undo(self) -> None:
+        """Take back the last click, move, deletion, brush stroke or change of object."""
+        if (site := self._sound()) is not None:
+            self._observe(site)
+            self._after(site, site.session.undo())
+
+    def redo(self) -> None:
+        """Do again what was taken back last."""
+        if (site := self._sound()) is not None:
+            self._observe(site)
+            self._after(site, site.session.redo())
+
+    # -- layers and session --------------------------------------------------------------------
+
+    def _sound(self) -> Site | None:
+        """Session and layers if all is as it should be; a notification tells of a new problem."""
+        before = self.problem
+        self.problem = "" if self.site is None else self.site.problem()
+        if self.problem != before:
+            if self.problem:
+                show_warning(self.problem)
+            self._pump()
+        return None if self.problem else self.site
+
+    def _observe(self, site: Site) -> None:
+        """Let the session see the labels that are shown, before they change."""
+        plane = self.source.plane()
+        if plane is not None:
+            site.session.observe(plane, site.labels_of(plane))
+
+    def _after(self, site: Site, step: Step | None) -> None:
+        """Show what a step of the history has changed."""
+        if step is None:
+            return
+        if step.patch is not None:
+            # written before the view moves, since a moving view looks at the labels
+            site.write(step.patch)
+        if step.plane is not None:
+            show_plane(self.viewer, site.image, step.plane)
+        self.last = None
+        site.show_object()
+        self._pump()
+
+    def _activate(self, layer: Any) -> None:
+        self.viewer.layers.selection.active = layer
+        layer.mode = "add"
+        self.changed.emit()
+
+    # -- events --------------------------------------------------------------------------------
+
+    def _on_points(self) -> None:
+        if (site := self._sound()) is not None:
+            self._observe(site)
+            try:
+                site.take_clicks("" if self.source.plane() else self.source.why_no_slice())
+            except ValueError as error:
+                show_warning(f"That click does not count: {error}.")
+                site.show_object()
+            self._pump()
+
+    def _on_layers(self, _event: Any) -> None:
+        self._recheck.start()
+
+    def _on_active(self, _event: Any) -> None:
+        self.changed.emit()
+
+    def _on_dims(self, _event: Any) -> None:
+        if self.site is not None and not self.problem:
+            self._observe(self.site)
+            self.site.expect()
+        self._settle.start()
+        self.changed.emit()
+
+    def _on_paint(self) -> None:
+        if (site := self._sound()) is not None:
+            site.session.label_in_use(int(site.labels.selected_label))
+            self._observe(site)
+            self._pump()
+
+    def _on_labels_data(self) -> None:
+        if (site := self._sound()) is not None:
+            self._observe(site)
+
+    def _on_image_data(self) -> None:
+        self._sound()
+        self._settle.start()
+
+    def _on_moved(self) -> None:
+        if self.site is not None:
+            self.site.follow_image()
+
+    # -- the background ------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Give the background its next task: first what was clicked, then the slice shown."""
+        if self._closed:
+            return
+        if self.assistant.ready and not self.problem and not self._predict():
+            self._warm_up()
+        self.changed.emit()
+
+    def _predict(self) -> bool:
+        """Predict the step that waits first; return whether there is one."""
+        site = self.site
+        replay = None if site is None else site.session.job(site.labels_of)
+        if site is None or replay is None:
+            return False
+        piece = self.source.slice(replay.plane, site.session.normalisation)
+        self.assistant.run(
+            partial(tasks.predict, piece=piece, replay=replay),
+            partial(self._predicted, site),
+            partial(self._not_predicted, site, replay),
+        )
+        return True
+
+    def _warm_up(self) -> None:
+        plane = self.source.plane()
+        if plane is None or self._settle.isActive():
+            return
+        normalisation = (
+            self.source.normalisation() if self.site is None else self.site.session.normalisation
+        )
+        piece = self.source.slice(plane, normalisation)
+        wanted = (piece.key, normalisation, self.assistant.replayer)
+        if wanted != self._warmed:
+            self._warmed = wanted
+            self.assistant.run(partial(tasks.warm_up, piece=piece), _nothing, self._not_warm)
+
+    def _predicted(self, site: Site, answer: tasks.Answer) -> None:
+        if site is self._sound():
+            labels = site.labels_of(answer.replay.plane)
+            patch = site.session.resolve(answer.replay, answer.mask, labels, answer.model)
+            if patch is not None:
+                site.write(patch)
+            self.last = answer
+
+    def _not_predicted(self, site: Site, replay: Replay, error: Exception) -> None:
+        show_error(f"The last click was taken back, because no mask could be predicted: {error}")
+        if site is self._sound() and site.session.job(site.labels_of) == replay:
+            site.session.drop()
+            site.show_object()
+
+    def _not_warm(self, error: Exception) -> None:
+        show_error(f"The slice that is shown cannot be prepared: {error}")
+
+
+def _nothing(_value: object) -> None:
+    """A slice is warmed up: the assistant says that it is free."""

@@ -1,0 +1,242 @@
+"""The Annotate dock: what is on it and where. What it does is in `annotate`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+# napari injects the viewer by this annotation, which it looks up when it makes the widget
+import napari.viewer
+from napari.layers import Image, Labels
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import (
+    QApplication,
+    QButtonGroup,
+    QComboBox,
+    QFormLayout,
+    QFrame,
+    QGridLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_fctsfn.plugin.annotate import Annotator
+from napari_fctsfn.plugin.choosers import LayerChooser
+from napari_fctsfn.plugin.keys import NEXT, POLARITY, REDO, UNDO, native
+from napari_fctsfn.plugin.prompts import NEGATIVE_COLOR, POSITIVE_COLOR
+from napari_fctsfn.plugin.status import hint, status
+from napari_fctsfn.plugin.tasks import Choices
+
+
+class AnnotateDock(QWidget):
+    """Click on things of an image and get their masks in a Labels layer.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        The viewer the dock belongs to.
+    parent : QWidget, optional
+        Owner in Qt.
+
+    Attributes
+    ----------
+    annotator : Annotator
+        Does the work; everything on the dock calls one of its methods.
+    """
+
+    _docked = False
+    _released = False
+
+    def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.annotator = Annotator(viewer, self)
+        self.image = LayerChooser(viewer, Image, "no image open", always=False)
+        self.labels = LayerChooser(viewer, Labels, "New labels layer", always=True)
+        for chooser in (self.image, self.labels):
+            chooser.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.model, self.device = _choice(), _choice()
+        self.licence = _text("licence")
+        self.start_button = QPushButton("Start")
+        self.positive_button = _kind("●  Object", POSITIVE_COLOR, "white", "the thing itself")
+        self.negative_button = _kind("✕  Background", NEGATIVE_COLOR, "black", "anything else")
+        self.next_button = _action("Next object", NEXT, "Finish this object and take a new label")
+        self.undo_button = _action("Undo", UNDO, "Take the last step back")
+        self.redo_button = _action("Redo", REDO, "Do again what was taken back last")
+        self.hint, self.status = _text("hint"), _text("status")
+        self.status.setStyleSheet("font-weight: bold")
+        self._lay_out()
+        self._connect()
+        self._on_image()
+        self._refresh()
+
+    def start(self) -> bool:
+        """Begin with what is chosen, or put removed layers back; return whether that worked."""
+        annotator = self.annotator
+        if annotator.layers_missing:
+            annotator.resume()
+        elif not annotator.start(self.image.layer, self.labels.layer):
+            return False
+        # the next start goes on with these labels and their clicks
+        self.labels.choose(annotator.site.labels if annotator.site else None)
+        return not annotator.problem
+
+    def wait_idle(self, timeout_ms: int = 30_000) -> bool:
+        """Process events until nothing is pending; return whether that was so in time."""
+        deadline = time.monotonic() + timeout_ms / 1000
+        while time.monotonic() < deadline:
+            QApplication.processEvents()
+            if not self.annotator.busy:
+                return True
+            time.sleep(0.002)
+        return False
+
+    def release(self) -> None:
+        """Let go of the viewer and its layers; the labels stay."""
+        if not self._released:
+            self._released = True
+            self.image.release()
+            self.labels.release()
+            self.annotator.close()
+
+    def event(self, event: QEvent | None) -> bool:
+        """Let go when napari takes the dock out of its window: it is not closed then."""
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            if self.parent() is not None:
+                self._docked = True
+            elif self._docked:
+                self.release()
+        return super().event(event)
+
+    def closeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Let go when the dock is closed as a window of its own."""
+        self.release()
+        super().closeEvent(event)
+
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
+        form.addRow("Image", self.image)
+        form.addRow("Masks go to", self.labels)
+        model = QVBoxLayout()
+        model.setSpacing(4)
+        model.addWidget(self.model)
+        model.addWidget(self.licence)
+        form.addRow("Model", model)
+        form.addRow("Device", self.device)
+        self.kinds = QFrame()
+        grid = QGridLayout(self.kinds)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.addWidget(QLabel(f"Click on ({native(POLARITY)} switches)"), 0, 0, 1, 2)
+        grid.addWidget(self.positive_button, 1, 0)
+        grid.addWidget(self.negative_button, 1, 1)
+        grid.addWidget(self.next_button, 2, 0, 1, 2)
+        grid.addWidget(self.undo_button, 3, 0)
+        grid.addWidget(self.redo_button, 3, 1)
+        column = QVBoxLayout(self)
+        column.setSpacing(8)
+        column.addLayout(form)
+        column.addWidget(self.start_button)
+        column.addWidget(self.status)
+        column.addWidget(self.hint)
+        column.addWidget(self.kinds)
+        column.addStretch(1)
+
+    def _connect(self) -> None:
+        group = QButtonGroup(self)
+        group.addButton(self.positive_button)
+        group.addButton(self.negative_button)
+        annotator = self.annotator
+        annotator.changed.connect(self._refresh)
+        annotator.assistant.listed.connect(self._on_choices)
+        self.image.chosen.connect(self._on_image)
+        self.model.currentIndexChanged.connect(self._on_model)
+        self.device.currentIndexChanged.connect(self._on_model)
+        self.start_button.clicked.connect(self.start)
+        self.positive_button.clicked.connect(lambda: annotator.choose_polarity(True))
+        self.negative_button.clicked.connect(lambda: annotator.choose_polarity(False))
+        self.next_button.clicked.connect(annotator.next_object)
+        self.undo_button.clicked.connect(annotator.undo)
+        self.redo_button.clicked.connect(annotator.redo)
+
+    def _on_image(self) -> None:
+        self.labels.choose(None)
+        self.annotator.preview(self.image.layer)
+        self._refresh()
+
+    def _on_choices(self, choices: Choices) -> None:
+        for box in (self.model, self.device):
+            box.blockSignals(True)
+        for choice in choices.models:
+            self.model.addItem(choice.name, choice.licence)
+            tip = f"Weights: {choice.licence}"
+            self.model.setItemData(self.model.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
+        self.model.setCurrentText(choices.chosen)
+        self.device.addItems(choices.devices)
+        for box in (self.model, self.device):
+            box.blockSignals(False)
+        self._on_model()
+
+    def _on_model(self, _index: int = 0) -> None:
+        if self.model.count():
+            self.annotator.assistant.use(self.model.currentText(), self.device.currentText())
+        self._refresh()
+
+    def _refresh(self) -> None:
+        annotator, session = self.annotator, self.annotator.session
+        working = session is not None and not annotator.problem
+        self.licence.setText(f"Weights: {self.model.currentData() or '…'}")
+        self.start_button.setText(self._start_text())
+        self.start_button.setEnabled(
+            self.image.layer is not None and annotator.assistant.replayer is not None
+        )
+        self.kinds.setEnabled(working)
+        self.undo_button.setEnabled(session is not None and session.history.can_undo)
+        self.redo_button.setEnabled(session is not None and session.history.can_redo)
+        positive = annotator.clicks_positive
+        self.positive_button.setChecked(positive)
+        self.negative_button.setChecked(not positive)
+        self.hint.setText(hint(annotator, self.image.layer is not None))
+        self.status.setText(status(annotator))
+
+    def _start_text(self) -> str:
+        if self.annotator.layers_missing:
+            return "Resume"
+        return "Start" if self.annotator.session is None else "Start again"
+
+
+def _choice() -> QComboBox:
+    """A drop-down list as wide as the dock."""
+    box = QComboBox()
+    box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    return box
+
+
+def _text(name: str) -> QLabel:
+    """A line of text that wraps; its name lets screen readers and tests find it."""
+    label = QLabel()
+    label.setObjectName(name)
+    label.setWordWrap(True)
+    label.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
+    return label
+
+
+def _kind(text: str, color: str, ink: str, what: str) -> QPushButton:
+    """A button that chooses what is clicked on; in the colour of its points once it is chosen."""
+    button = QPushButton(text)
+    button.setCheckable(True)
+    button.setStyleSheet(
+        f"QPushButton:checked:enabled {{ background-color: {color}; color: {ink}; }}"
+    )
+    button.setToolTip(f"Click on {what} ({native(POLARITY)} switches)")
+    return button
+
+
+def _action(text: str, key: str, tip: str) -> QPushButton:
+    """A button with its key in the tooltip."""
+    button = QPushButton(text)
+    button.setToolTip(f"{tip} ({native(key)})")
+    return button

@@ -1,0 +1,188 @@
+"""The layers of one annotation: what is wrong with them, and writing into them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Labels, Layer
+
+from napari_fctsfn.clicks import Clicks
+from napari_fctsfn.plugin.layers import capacity, follow, image_shape, new_labels, shown_axes
+from napari_fctsfn.plugin.prompts import Prompts
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+    from napari_fctsfn.session import Patch, Plane, Session
+
+
+def refusal(image: Image | None, labels: Labels | None) -> str:
+    """Why these layers cannot be annotated, in one sentence; empty if they can."""
+    if image is None:
+        return "There is no image to annotate: open one first."
+    if image.ndim < 2 or 0 in image_shape(image):
+        return f"“{image.name}” has shape {image_shape(image)}: choose an image with pixels."
+    if labels is None:
+        return ""
+    if not isinstance(labels.data, np.ndarray):
+        return (
+            f"Labels layer “{labels.name}” is multiscale or loaded lazily and cannot be written: "
+            "choose “New labels layer”."
+        )
+    if labels.data.shape != image_shape(image):
+        return (
+            f"Labels layer “{labels.name}” has shape {labels.data.shape}, image “{image.name}” "
+            f"{image_shape(image)}: choose labels of the image's shape or “New labels layer”."
+        )
+    return ""
+
+
+class Site:
+    """A session and its layers, held by reference.
+
+    Parameters
+    ----------
+    session : Session
+        The document.
+    viewer : Viewer
+        Where the layers are shown.
+    image : Image
+        The image.
+    labels : Labels or None
+        Where the masks go; None makes a new layer.
+    clicked, painted, replaced : callable
+        Called, without arguments, after the annotator has changed points, after somebody else has
+        painted in the labels, and after the labels got other data.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        viewer: Viewer,
+        image: Image,
+        labels: Labels | None,
+        clicked: Callable[[], None],
+        painted: Callable[[], None],
+        replaced: Callable[[], None],
+    ) -> None:
+        self.session = session
+        self._viewer = viewer
+        self._painted, self._replaced = painted, replaced
+        self._writing = False
+        self.image = image
+        self.labels = new_labels(image) if labels is None else labels
+        self.prompts = Prompts(image, clicked)
+        self.labels.events.paint.connect(self._on_paint)
+        self.labels.events.data.connect(self._on_data)
+        self.add_missing()
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Image, labels and both prompt layers."""
+        return self.image, self.labels, *self.prompts.layers
+
+    def close(self) -> None:
+        """Stop listening and take the prompts out of the viewer; the labels stay."""
+        self.labels.events.paint.disconnect(self._on_paint)
+        self.labels.events.data.disconnect(self._on_data)
+        self.prompts.close()
+        for layer in self.prompts.layers:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+
+    def missing(self) -> list[Layer]:
+        """Those of the layers that are not in the viewer."""
+        return [layer for layer in self.layers if layer not in self._viewer.layers]
+
+    def add_missing(self) -> None:
+        """Put the missing layers into the viewer, the image lowest and the prompts on top."""
+        for layer in self.missing():
+            self._viewer.add_layer(layer)
+            for above in self.layers[self.layers.index(layer) + 1 :]:
+                if above in self._viewer.layers:
+                    self._viewer.layers.move(self._viewer.layers.index(above), -1)
+
+    def follow_image(self) -> None:
+        """Put labels and prompts where the image is."""
+        follow(self.image, self.layers[1:])
+
+    def labels_of(self, plane: Plane) -> np.ndarray:
+        """The labels of a slice, (rows, columns); a view."""
+        return self.labels.data[plane.key]
+
+    def take_clicks(self, why_none: str) -> None:
+        """Tell the session which clicks there are now.
+
+        Parameters
+        ----------
+        why_none : str
+            Why clicks cannot be added now; empty if they can.
+
+        Raises
+        ------
+        ValueError
+            If a click is outside the image, or was added while none can be.
+        """
+        session, found = self.session, self.prompts.read()
+        label = session.current
+        known = {plane: session.clicks(label, plane) for plane in session.planes(label)}
+        if why_none and sum(map(len, found.values())) > sum(map(len, known.values())):
+            raise ValueError(why_none)
+        for plane in dict.fromkeys([*known, *found]):
+            session.edit_clicks(plane, found.get(plane, Clicks()))
+
+    def show_object(self) -> None:
+        """Show the clicks of the current object, and of no other."""
+        session, label = self.session, self.session.current
+        self.labels.selected_label = label
+        self.expect()
+        self.prompts.show({plane: session.clicks(label, plane) for plane in session.planes(label)})
+
+    def expect(self) -> None:
+        """Say what the next click will belong to: the current object and the slice shown."""
+        self.prompts.expect(self.session.current, shown_axes(self._viewer, self.image))
+
+    def write(self, patch: Patch) -> None:
+        """Write a patch, so that napari's own history of the labels stays true as well."""
+        writes = list(patch.writes(self.labels_of(patch.plane)))
+        self._writing = True
+        try:
+            with self.labels.block_history():
+                for number, (rows, columns, value) in enumerate(writes, 1):
+                    indices = patch.plane.indices(rows, columns)
+                    self.labels.data_setitem(indices, value, refresh=number == len(writes))
+        finally:
+            self._writing = False
+
+    def problem(self) -> str:
+        """What keeps the session from going on, and what to do; empty if nothing does."""
+        gone = [f"“{layer.name}”" for layer in self.missing()]
+        if len(gone) == 1:
+            return f"Layer {gone[0]} was removed: nothing is lost, “Resume” puts it back."
+        if gone:
+            return (
+                f"Layers {', '.join(gone)} were removed: nothing is lost, “Resume” puts them back."
+            )
+        session = self.session
+        remedy = "give it back its data, or press “Start” to begin again."
+        for layer, shape in (
+            (self.labels, np.shape(self.labels.data)),
+            (self.image, image_shape(self.image)),
+        ):
+            if shape != session.shape:
+                return f"“{layer.name}” now has shape {shape} and not {session.shape}: {remedy}"
+        if capacity(self.labels) < session.current:
+            return (
+                f"“{self.labels.name}” of type {self.labels.data.dtype} cannot hold label "
+                f"{session.current}: {remedy}"
+            )
+        return ""
+
+    def _on_paint(self, _event: Any) -> None:
+        if not self._writing:
+            self._painted()
+
+    def _on_data(self, _event: Any) -> None:
+        self._replaced()

@@ -1,0 +1,95 @@
+"""The image that is annotated, and what the predictor is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image
+
+from napari_fctsfn.plugin.layers import TRANSFORMS, full_data, image_shape, shown_plane
+from napari_fctsfn.plugin.tasks import Slice
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+    from napari_fctsfn.predict import Normalisation
+    from napari_fctsfn.session import Plane
+
+
+class ImageSource:
+    """An Image layer, held by reference and watched.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        Says which slice is shown.
+    data_changed, moved : callable
+        Called, without arguments, after the layer's data or its place have changed.
+
+    Attributes
+    ----------
+    layer : Image or None
+        The image; None before one is chosen.
+    """
+
+    def __init__(
+        self, viewer: Viewer, data_changed: Callable[[], None], moved: Callable[[], None]
+    ) -> None:
+        self._viewer = viewer
+        self._data_changed, self._moved = data_changed, moved
+        self._revision = 0
+        self.layer: Image | None = None
+
+    def watch(self, layer: Image | None) -> None:
+        """Take another image; None takes none."""
+        if layer == self.layer:
+            return
+        if self.layer is not None:
+            self.layer.events.data.disconnect(self._on_data)
+            for name in TRANSFORMS:
+                getattr(self.layer.events, name).disconnect(self._on_transform)
+        self.layer = layer
+        self._revision += 1
+        if layer is not None:
+            layer.events.data.connect(self._on_data)
+            for name in TRANSFORMS:
+                getattr(layer.events, name).connect(self._on_transform)
+
+    def plane(self) -> Plane | None:
+        """The slice that is shown; None in 3-D or where the viewer stands outside the image."""
+        if self.layer is None:
+            return None
+        return shown_plane(self._viewer, self.layer, image_shape(self.layer))
+
+    def slice(self, plane: Plane, normalisation: Normalisation) -> Slice:
+        """A slice for the predictor; its key changes when the image's data are replaced."""
+        return Slice(full_data(self.layer), plane, normalisation, (self._revision, plane.index))
+
+    def normalisation(self) -> Normalisation:
+        """The range of intensities that is displayed: what the annotator sees the network sees."""
+        from napari_fctsfn.predict import Normalisation
+
+        assert self.layer is not None
+        data = full_data(self.layer)
+        if self.layer.rgb:
+            return Normalisation.for_rgb(data.dtype)
+        low, high = self.layer.contrast_limits
+        # an image of one value, or of none but NaN, has no limits to go by
+        return (
+            Normalisation.from_limits((low, high)) if low < high else Normalisation.from_array(data)
+        )
+
+    def why_no_slice(self) -> str:
+        """Why no slice is shown, and what to do."""
+        if self._viewer.dims.ndisplay == 3:
+            return "clicking needs the 2-D view, press Control-Y"
+        name = "" if self.layer is None else self.layer.name
+        return f"no slice of “{name}” is shown, move the sliders back to it"
+
+    def _on_data(self, _event: Any) -> None:
+        self._revision += 1
+        self._data_changed()
+
+    def _on_transform(self, _event: Any) -> None:
+        self._moved()

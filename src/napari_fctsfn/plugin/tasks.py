@@ -1,0 +1,148 @@
+"""What runs in the background: loading a model, warming it up, predicting.
+
+These functions touch neither layers nor Qt. torch is imported here, that is in the worker.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from napari_fctsfn.predict import Normalisation
+    from napari_fctsfn.session import Plane, Replay, Replayer
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A model the user can choose.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the registry.
+    licence : str
+        What its weights may be used for, or why it cannot be used.
+    """
+
+    name: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Choices:
+    """All that can be chosen on this machine."""
+
+    models: tuple[ModelChoice, ...]
+    chosen: str
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A slice of an image for the predictor.
+
+    Parameters
+    ----------
+    data : array, nD
+        The image at full resolution, which may be lazy.
+    plane : Plane
+        The slice.
+    normalisation : Normalisation
+        Its intensity range.
+    key : hashable
+        Names the content of the slice.
+    """
+
+    data: Any
+    plane: Plane
+    normalisation: Normalisation
+    key: Hashable
+
+    def read(self) -> Any:
+        """The slice, (rows, columns) or (rows, columns, 3 or 4); as lazy as the image is."""
+        return self.data[self.plane.key]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A predicted mask.
+
+    Parameters
+    ----------
+    replay : Replay
+        What was asked for.
+    mask : array of bool, shape (rows, columns), or None
+        None where there was nothing to predict.
+    seconds : float
+        Time it took.
+    device : str
+        Where it was computed.
+    model : str
+        SHA-256 of the model file.
+    """
+
+    replay: Replay
+    mask: NDArray[np.bool_] | None
+    seconds: float
+    device: str
+    model: str
+
+
+def list_choices() -> Choices:
+    """Models with their weights licences, and devices."""
+    import torch
+
+    from napari_fctsfn.models import ModelError, chosen_model, list_models, read_card
+
+    models = []
+    for entry in list_models():
+        try:
+            licence = read_card(entry.path).weights_licence
+        except (ModelError, OSError) as error:
+            licence = f"cannot be used: {error}"
+        models.append(ModelChoice(entry.name, licence))
+    devices = ["auto", "cpu"]
+    if torch.cuda.is_available():
+        devices.append("cuda")
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return Choices(tuple(models), chosen_model(), tuple(devices))
+
+
+def load_replayer(name: str, device: str) -> Replayer:
+    """Load a model.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model or its file is damaged.
+    ValueError
+        If the device is not there.
+    """
+    from napari_fctsfn.predict import Predictor
+    from napari_fctsfn.session import Replayer
+
+    return Replayer(Predictor.from_pretrained(name, device))
+
+
+def warm_up(replayer: Replayer, piece: Slice) -> None:
+    """Compute what the first click in a slice needs."""
+    replayer.predictor.set_image(piece.read(), piece.normalisation, key=piece.key)
+    replayer.predictor.warm_up()
+
+
+def predict(replayer: Replayer, piece: Slice, replay: Replay) -> Answer:
+    """Predict the mask of a replay."""
+    begin = time.perf_counter()
+    prediction = replayer.predict(replay, piece.read(), piece.normalisation, piece.key)
+    mask = None if prediction is None else prediction.full_mask()
+    seconds = time.perf_counter() - begin
+    predictor = replayer.predictor
+    return Answer(replay, mask, seconds, str(predictor.device), predictor.sha256)

@@ -1,0 +1,670 @@
+"""The Annotate dock in the real napari window, with a stand-in for the network."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Image
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication
+
+from napari_fctsfn.plugin import AnnotateDock, tasks
+from napari_fctsfn.predict import Prediction
+from napari_fctsfn.session import Replayer
+
+pytestmark = pytest.mark.filterwarnings(
+    # napari 0.9 and its dependencies, on their own behalf
+    "ignore::DeprecationWarning:napari.*",
+    "ignore::DeprecationWarning:vispy.*",
+)
+
+
+class SquarePredictor:
+    """A stand-in with the predictor's contract: squares of five pixels around positive clicks."""
+
+    sha256 = "square"
+    device = "cpu"
+
+    def __init__(self) -> None:
+        self.slices: list[np.ndarray] = []
+        self.predicted = 0
+        self.warmed = 0
+        self.error: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def set_image(self, image: Any, normalisation: Any = None, key: Any = None) -> None:
+        self.image, self.normalisation = np.asarray(image), normalisation
+
+    def warm_up(self) -> None:
+        self.warmed += 1
+
+    def predict(self, clicks: Any, previous: Any = None) -> Prediction:
+        assert self.gate.wait(20)
+        if self.error is not None:
+            raise self.error
+        self.predicted += 1
+        self.slices.append(self.image)
+        shape = self.image.shape[:2]
+        clicks.check_inside(shape)
+        mask = np.zeros(shape, dtype=bool)
+        if isinstance(previous, np.ndarray):
+            mask |= previous
+        for click in clicks:
+            row, column = click.pixel
+            mask[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = click.positive
+        return Prediction(mask, mask.astype(np.float32), (0, 0, *shape), shape)
+
+
+@pytest.fixture
+def predictor(monkeypatch: pytest.MonkeyPatch) -> SquarePredictor:
+    stand_in = SquarePredictor()
+    choices = tasks.Choices(
+        (tasks.ModelChoice("default", "research use only"), tasks.ModelChoice("broken", "none")),
+        "default",
+        ("auto", "cpu"),
+    )
+
+    def load(name: str, device: str) -> Replayer:
+        if name == "broken":
+            raise ValueError("the file is damaged")
+        return Replayer(stand_in)
+
+    monkeypatch.setattr(tasks, "list_choices", lambda: choices)
+    monkeypatch.setattr(tasks, "load_replayer", load)
+    return stand_in
+
+
+@pytest.fixture
+def open_dock(
+    make_napari_viewer_proxy: Callable[..., Any], predictor: SquarePredictor
+) -> Iterator[Callable[..., Any]]:
+    """Makes a viewer with images and the dock in it; ready, and started if wanted."""
+    docks = []
+
+    def make(*images: np.ndarray, start: bool = True, **kwargs: Any) -> tuple[Any, AnnotateDock]:
+        viewer = make_napari_viewer_proxy()
+        for image in images:
+            viewer.add_image(image, **kwargs)
+        _, dock = viewer.window.add_plugin_dock_widget("napari-fctsfn", "Annotate")
+        docks.append(dock)
+        assert dock.wait_idle(20_000)
+        if start:
+            assert dock.start()
+            assert dock.wait_idle()
+        return viewer, dock
+
+    yield make
+    for dock in docks:
+        dock.release()
+
+
+@contextmanager
+def notified(text: str) -> Iterator[None]:
+    """Exactly one notification is shown, and it says this."""
+    before = len(notification_manager.records)
+    yield
+    messages = [str(record.message) for record in list(notification_manager.records)[before:]]
+    assert len(messages) == 1, messages
+    assert text in messages[0]
+
+
+def click(dock: AnnotateDock, *point: float, positive: bool = True) -> None:
+    prompts = dock.annotator.site.prompts
+    (prompts.positive if positive else prompts.negative).add(list(point))
+    assert dock.wait_idle()
+
+
+def press(viewer: Any, key: Qt.Key, modifiers: Any = Qt.KeyboardModifier.NoModifier) -> None:
+    """Press a key over the canvas, as a user does."""
+    from qtpy.QtTest import QTest
+
+    canvas = next(
+        w for w in QApplication.allWidgets() if type(w).__name__ == "CanvasBackendDesktop"
+    )
+    QTest.keyClick(canvas, key, modifiers)
+    QApplication.processEvents()
+
+
+def grey(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 200, shape, dtype=np.uint8)
+
+
+CONTROL = Qt.KeyboardModifier.ControlModifier
+SHIFT = Qt.KeyboardModifier.ShiftModifier
+
+
+def test_a_click_makes_a_mask_and_undo_takes_it_back(open_dock: Any, predictor: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    labels = dock.annotator.site.labels
+    click(dock, 10, 12)
+    one = labels.data.copy()
+    assert one[10, 12] == 1
+    assert one.sum() == 25
+    click(dock, 10, 14, positive=False)
+    two = labels.data.copy()
+    assert 0 < two.sum() < 25
+    predicted = predictor.predicted
+    dock.annotator.undo()
+    assert (labels.data == one).all()
+    assert len(dock.annotator.site.prompts.negative.data) == 0
+    dock.annotator.undo()
+    assert not labels.data.any()
+    dock.annotator.redo()
+    dock.annotator.redo()
+    assert dock.wait_idle()
+    assert (labels.data == two).all()
+    assert dock.annotator.site.prompts.negative.data.tolist() == [[10, 14]]
+    assert predictor.predicted == predicted
+
+
+def test_moved_and_deleted_points_replay_the_rest(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    labels, points = dock.annotator.site.labels, dock.annotator.site.prompts.positive
+    click(dock, 10, 12)
+    click(dock, 30, 30)
+    points.data = np.array([[20.0, 12.0], [30.0, 30.0]])
+    assert dock.wait_idle()
+    assert labels.data[20, 12] == 1
+    assert labels.data[10, 12] == 0
+    points.selected_data = {0}
+    points.remove_selected()
+    assert dock.wait_idle()
+    assert np.argwhere(labels.data).min(axis=0).tolist() == [28, 28]
+    dock.annotator.undo()
+    assert labels.data[20, 12] == 1
+    assert points.data.tolist() == [[20, 12], [30, 30]]
+
+
+def test_clicks_of_both_kinds_keep_the_order_in_which_they_were_made(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    for column, positive in [(5, True), (9, False), (13, True), (17, False)]:
+        click(dock, 10, column, positive=positive)
+    session = dock.annotator.session
+    plane = dock.annotator.source.plane()
+    assert [(c.column, c.positive) for c in session.clicks(1, plane)] == [
+        (5, True),
+        (9, False),
+        (13, True),
+        (17, False),
+    ]
+    features = dock.annotator.site.prompts.negative.features
+    assert list(features["polarity"]) == ["negative"] * 2
+    assert list(features["order"]) == [1, 3]
+
+
+def test_next_object_takes_a_free_label_and_spares_finished_ones(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    annotator = dock.annotator
+    with notified("object 1 has no clicks yet"):
+        annotator.next_object()
+    click(dock, 10, 12)
+    annotator.next_object()
+    assert len(annotator.site.prompts.positive.data) == 0
+    assert annotator.site.labels.selected_label == 2
+    first = annotator.site.labels.data.copy()
+    click(dock, 12, 14)
+    assert (annotator.site.labels.data[first == 1] == 1).all()
+    assert (annotator.site.labels.data == 2).any()
+    annotator.undo()
+    annotator.undo()
+    assert annotator.session.current == 1
+    assert annotator.site.prompts.positive.data.tolist() == [[10, 12]]
+    assert (annotator.site.labels.data == first).all()
+
+
+def test_an_existing_labels_layer_goes_on_above_its_labels(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50), start=False)
+    data = np.zeros((40, 50), np.int32)
+    data[:5, :5] = 41
+    layer = viewer.add_labels(data)
+    dock.labels.choose(layer)
+    assert dock.start()
+    click(dock, 4, 6)
+    assert set(np.unique(layer.data)) == {0, 41, 42}
+    assert (layer.data == 41).sum() == 25
+
+
+def test_labels_of_another_shape_are_refused(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50), start=False)
+    dock.labels.choose(viewer.add_labels(np.zeros((40, 51), np.uint8)))
+    with notified("has shape (40, 51)"):
+        assert not dock.start()
+
+
+def test_each_slice_has_its_own_clicks(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(6, 40, 50))
+    labels = dock.annotator.site.labels
+    viewer.dims.set_point(0, 2)
+    click(dock, 2, 10, 12)
+    viewer.dims.set_point(0, 4)
+    click(dock, 4, 30, 30)
+    assert np.flatnonzero(labels.data.any(axis=(1, 2))).tolist() == [2, 4]
+    planes = dock.annotator.session.planes(1)
+    assert [plane.index for plane in planes] == [(2, None, None), (4, None, None)]
+    dock.annotator.undo()
+    dock.annotator.undo()
+    assert viewer.dims.current_step[0] == 2
+    assert not labels.data.any()
+
+
+def test_other_orientations_of_a_stack(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(20, 40, 50))
+    viewer.dims.order = (1, 0, 2)
+    viewer.dims.set_point(1, 7)
+    click(dock, 9, 7, 12)
+    labels = dock.annotator.site.labels.data
+    assert labels[:, 7].sum() == 25
+    assert labels.sum() == 25
+
+
+def test_the_slice_shown_is_the_slice_predicted(open_dock: Any, predictor: Any) -> None:
+    stack = grey(6, 40, 50)
+    viewer, dock = open_dock(stack)
+    viewer.dims.set_point(0, 3)
+    click(dock, 3, 10, 12)
+    assert (predictor.slices[-1] == stack[3]).all()
+
+
+def test_new_layers_lie_where_the_image_lies(open_dock: Any) -> None:
+    place = {
+        "scale": (3.0, 0.5, 0.25),
+        "translate": (1.0, 2.0, 3.0),
+        "rotate": np.array([[1, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]]),
+        "shear": (0.0, 0.0, 0.1),
+        "affine": np.diag([1.0, 2.0, 2.0, 1.0]),
+        "units": ("um", "um", "um"),
+        "axis_labels": ("z", "y", "x"),
+    }
+    viewer, dock = open_dock(grey(6, 40, 50), **place)
+    image, site = viewer.layers[0], dock.annotator.site
+    for layer in (site.labels, *site.prompts.layers):
+        for point in ([0, 0, 0], [3, 11, 7]):
+            assert np.allclose(layer.data_to_world(point), image.data_to_world(point))
+        assert layer.axis_labels == image.axis_labels
+        assert layer.units == image.units
+    image.scale = (1.0, 1.0, 1.0)
+    assert np.allclose(site.labels.scale, 1)
+
+
+def test_a_world_position_of_a_scaled_image_becomes_its_pixel(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(6, 40, 50), scale=(3.0, 0.5, 0.25), translate=(1, 2, 3))
+    viewer.dims.set_point(0, 1 + 3 * 4)
+    points = dock.annotator.site.prompts.positive
+    click(dock, *points.world_to_data((1 + 3 * 4, 2 + 0.5 * 20, 3 + 0.25 * 30)))
+    labels = dock.annotator.site.labels.data
+    assert labels[4, 20, 30] == 1
+    assert labels.sum() == 25
+
+
+@pytest.mark.parametrize(
+    ("data", "kwargs"),
+    [
+        (grey(40, 50, 3), {"rgb": True}),
+        (grey(4, 40, 50, 4), {"rgb": True}),
+        ([grey(40, 50), grey(20, 25)], {"multiscale": True}),
+        (grey(40, 50) > 100, {}),
+        (np.full((40, 50), 7.0), {}),
+        (np.full((40, 50), np.nan, np.float32), {}),
+    ],
+    ids=["rgb", "rgba stack", "multiscale", "bool", "constant", "nan"],
+)
+def test_kinds_of_images(open_dock: Any, predictor: Any, data: Any, kwargs: Any) -> None:
+    viewer, dock = open_dock(start=False)
+    layer = viewer.add_image(data, **kwargs)
+    assert dock.wait_idle()
+    assert dock.start()
+    click(dock, *[1] * (layer.ndim - 2), 10, 12)
+    labels = dock.annotator.site.labels.data
+    assert labels.sum() > 0
+    assert predictor.image.shape[:2] == (40, 50)
+
+
+def test_lazy_stacks_are_read_slice_by_slice(open_dock: Any) -> None:
+    da = pytest.importorskip("dask.array")
+    read = []
+
+    def block(block_info: Any = None) -> np.ndarray:
+        read.append(block_info[None]["chunk-location"][0])
+        return grey(1, 40, 50)
+
+    stack = da.map_blocks(block, chunks=((1,) * 8, (40,), (50,)), dtype=np.uint8)
+    viewer, dock = open_dock(stack, contrast_limits=(0, 255))
+    shown = viewer.dims.current_step[0]
+    viewer.dims.set_point(0, 5)
+    click(dock, 5, 10, 12)
+    assert 5 in read
+    assert not set(read) - {0, shown, 5}, "dask looks at the first block to learn its type"
+
+
+def test_keys_reach_the_history_whatever_layer_is_active(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50))
+    site = dock.annotator.site
+    layers = (site.labels, *site.prompts.layers, site.image)
+    for layer in layers:
+        viewer.layers.selection.active = layer
+        click(dock, 10, 12)
+        viewer.layers.selection.active = layer
+        press(viewer, Qt.Key.Key_Z, CONTROL)
+        assert not site.labels.data.any(), layer
+        press(viewer, Qt.Key.Key_Z, CONTROL | SHIFT)
+        assert site.labels.data.any(), layer
+        press(viewer, Qt.Key.Key_Z, CONTROL)
+    click(dock, 10, 12)
+    press(viewer, Qt.Key.Key_N)
+    assert dock.annotator.session.current == 2
+    assert dock.positive_button.isChecked()
+    press(viewer, Qt.Key.Key_T)
+    assert viewer.layers.selection.active == site.prompts.negative
+    assert dock.negative_button.isChecked()
+    press(viewer, Qt.Key.Key_T)
+    assert viewer.layers.selection.active == site.prompts.positive
+
+
+def test_keys_are_taken_off_again(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50))
+    labels = dock.annotator.site.labels
+    bound = set(viewer.keymap)
+    assert len(labels.keymap) == 4
+    dock.release()
+    assert not labels.keymap
+    assert len(viewer.keymap) == len(bound) - 4
+
+
+def test_brush_strokes_become_part_of_the_object_and_of_the_history(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    labels = dock.annotator.site.labels
+    click(dock, 10, 12)
+    before = labels.data.copy()
+    labels.paint((30, 30), labels.selected_label)
+    painted = labels.data.copy()
+    assert painted[30, 30] == 1
+    click(dock, 10, 20)
+    assert labels.data[30, 30] == 1
+    dock.annotator.undo()
+    assert (labels.data == painted).all()
+    dock.annotator.undo()
+    assert (labels.data == before).all()
+
+
+def test_an_undo_of_naparis_own_is_noticed(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    labels = dock.annotator.site.labels
+    click(dock, 10, 12)
+    labels.undo()
+    assert not labels.data.any()
+    click(dock, 30, 30)
+    dock.annotator.undo()
+    assert not labels.data.any()
+    dock.annotator.undo()
+    assert labels.data.sum() == 25
+
+
+def test_only_changed_pixels_enter_naparis_history(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    labels = dock.annotator.site.labels
+    changes = []
+    labels.events.paint.connect(lambda event: changes.append(event.value))
+    click(dock, 10, 12)
+    click(dock, 10, 13)
+    sizes = [sum(len(atom[1]) for atom in item) for item in changes]
+    assert sizes == [25, 5]
+
+
+def test_a_click_outside_the_image_is_taken_away(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    click(dock, 10, 12)
+    before = dock.annotator.site.labels.data.copy()
+    with notified("outside the image of 40 rows and 50 columns"):
+        click(dock, 10, 77)
+    assert dock.annotator.site.prompts.positive.data.tolist() == [[10, 12]]
+    assert (dock.annotator.site.labels.data == before).all()
+
+
+def test_a_click_in_the_3d_view_is_taken_away(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(6, 40, 50))
+    viewer.dims.ndisplay = 3
+    assert dock.wait_idle()
+    assert "2-D" in dock.hint.text()
+    with notified("clicking needs the 2-D view"):
+        click(dock, 3, 10, 12)
+    assert len(dock.annotator.site.prompts.positive.data) == 0
+    viewer.dims.ndisplay = 2
+    click(dock, 3, 10, 12)
+    assert dock.annotator.site.labels.data[3].any()
+
+
+def test_an_error_while_predicting_is_told_and_takes_the_click_back(
+    open_dock: Any, predictor: Any
+) -> None:
+    _, dock = open_dock(grey(40, 50))
+    click(dock, 10, 12)
+    before = dock.annotator.site.labels.data.copy()
+    predictor.error = RuntimeError("out of coffee")
+    with notified("out of coffee"):
+        click(dock, 30, 30)
+    predictor.error = None
+    assert dock.annotator.site.prompts.positive.data.tolist() == [[10, 12]]
+    assert (dock.annotator.site.labels.data == before).all()
+    click(dock, 30, 30)
+    assert dock.annotator.site.labels.data[30, 30] == 1
+
+
+def test_clicks_made_while_the_worker_runs_are_not_lost(open_dock: Any, predictor: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    points = dock.annotator.site.prompts.positive
+    predictor.gate.clear()
+    for column in (5, 15, 25):
+        points.add([10, column])
+        QApplication.processEvents()
+    dock.annotator.next_object()
+    points.add([30, 30])
+    dock.annotator.undo()
+    predictor.gate.set()
+    assert dock.wait_idle()
+    labels = dock.annotator.site.labels.data
+    assert labels.sum() == 75
+    assert dock.annotator.session.current == 2
+    dock.annotator.undo()
+    dock.annotator.undo()
+    assert labels.sum() == 50
+
+
+@pytest.mark.parametrize("name", ["labels", "image", "positive", "negative"])
+def test_a_removed_layer_stops_the_work_and_comes_back(open_dock: Any, name: str) -> None:
+    viewer, dock = open_dock(grey(40, 50))
+    annotator = dock.annotator
+    click(dock, 10, 12)
+    before = annotator.site.labels.data.copy()
+    layer = getattr(annotator.site.prompts, name, None) or getattr(annotator.site, name)
+    with notified("was removed: nothing is lost"):
+        viewer.layers.remove(layer)
+        assert dock.wait_idle()
+    annotator.undo()
+    assert (annotator.site.labels.data == before).all()
+    assert dock.start_button.text() == "Resume"
+    assert dock.start()
+    order = [annotator.site.image, annotator.site.labels, *annotator.site.prompts.layers]
+    assert list(viewer.layers) == order
+    click(dock, 30, 30)
+    assert annotator.site.labels.data.sum() == 50
+
+
+def test_renamed_and_reordered_layers_change_nothing(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50), grey(40, 50))
+    annotator = dock.annotator
+    chosen = dock.image.layer
+    chosen.name = "something else"
+    annotator.site.labels.name = "masks"
+    annotator.site.prompts.positive.name = "yes"
+    viewer.layers.move(0, -1)
+    viewer.layers.reverse()
+    assert dock.image.layer == chosen
+    assert dock.image.currentText() == "something else"
+    click(dock, 10, 12)
+    assert annotator.site.labels.data.sum() == 25
+
+
+def test_replaced_labels_data_stop_the_work(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    annotator = dock.annotator
+    click(dock, 10, 12)
+    data = annotator.site.labels.data
+    with notified("now has shape (4, 4)"):
+        annotator.site.labels.data = np.zeros((4, 4), np.uint16)
+        assert dock.wait_idle()
+    annotator.undo()
+    annotator.site.labels.data = data
+    assert dock.wait_idle()
+    assert not annotator.problem
+    annotator.undo()
+    assert not data.any()
+
+
+def test_a_replaced_image_is_read_anew(open_dock: Any, predictor: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50))
+    click(dock, 10, 12)
+    viewer.layers[0].data = np.zeros((40, 50), np.uint8)
+    click(dock, 30, 30)
+    assert not predictor.slices[-1].any()
+
+
+def test_a_model_that_cannot_be_loaded_is_told_and_another_chosen(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50), start=False)
+    with notified("the file is damaged"):
+        dock.model.setCurrentText("broken")
+        assert dock.wait_idle()
+    assert "cannot be used" in dock.status.text()
+    assert not dock.start_button.isEnabled()
+    dock.model.setCurrentText("default")
+    assert dock.wait_idle()
+    assert dock.status.text() == "Ready (cpu)"
+    assert dock.start()
+
+
+def test_the_dock_says_what_to_do(open_dock: Any, predictor: Any) -> None:
+    viewer, dock = open_dock(start=False)
+    assert "Open an image first" in dock.hint.text()
+    assert not dock.start_button.isEnabled()
+    assert "research use only" in dock.licence.text()
+    viewer.add_image(grey(40, 50))
+    assert dock.wait_idle()
+    assert predictor.warmed == 1
+    assert "press Start" in dock.hint.text()
+    dock.start_button.click()
+    assert "Click on the thing" in dock.hint.text()
+    click(dock, 10, 12)
+    assert dock.status.text().startswith("Object 1 · 1 click · ")
+    assert "ms on cpu" in dock.status.text()
+    for button, key in [(dock.next_button, "N"), (dock.undo_button, "Z")]:
+        assert key in button.toolTip()
+
+
+def test_the_model_is_loaded_in_the_background(
+    make_napari_viewer_proxy: Any, predictor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, load = threading.Event(), tasks.load_replayer
+    monkeypatch.setattr(tasks, "load_replayer", lambda *a: (gate.wait(20), load(*a))[1])
+    viewer = make_napari_viewer_proxy()
+    viewer.add_image(grey(40, 50))
+    dock = AnnotateDock(viewer)
+    QApplication.processEvents()
+    assert dock.status.text().startswith("Loading model")
+    with notified("not loaded"):
+        assert not dock.start()
+    gate.set()
+    assert dock.wait_idle()
+    assert dock.start()
+    dock.close()
+    assert not dock.annotator.busy
+
+
+def test_a_dock_closed_while_the_worker_runs(open_dock: Any, predictor: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50))
+    click(dock, 10, 12)
+    labels = dock.annotator.site.labels
+    before = labels.data.copy()
+    predictor.gate.clear()
+    dock.annotator.site.prompts.positive.add([30, 30])
+    QApplication.processEvents()
+    viewer.window.remove_dock_widget(dock)
+    predictor.gate.set()
+    for _ in range(20):
+        QApplication.processEvents()
+    assert dock.annotator.session is None
+    assert list(viewer.layers) == [viewer.layers[0], labels]
+    assert (labels.data == before).all()
+    viewer.dims.ndisplay = 2
+    viewer.add_image(grey(3, 3))
+
+
+def test_a_closed_session_is_reopened_with_its_clicks(open_dock: Any, predictor: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50))
+    click(dock, 10, 12)
+    dock.annotator.next_object()
+    click(dock, 30, 30)
+    click(dock, 30, 33)
+    labels = dock.annotator.site.labels
+    before = labels.data.copy()
+    dock.release()
+    again = AnnotateDock(viewer)
+    assert again.wait_idle()
+    again.labels.choose(labels)
+    again.image.choose(viewer.layers[0])
+    assert again.start()
+    assert again.annotator.session.current == 2
+    assert again.annotator.site.prompts.positive.data.tolist() == [[30, 30], [30, 33]]
+    click(again, 5, 40)
+    click(again, 20, 40)
+    again.annotator.site.prompts.positive.selected_data = {2, 3}
+    again.annotator.site.prompts.positive.remove_selected()
+    assert again.wait_idle()
+    assert (labels.data == before).all()
+    again.close()
+
+
+def test_a_damaged_stored_session_is_left_aside(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50), start=False)
+    layer = viewer.add_labels(np.ones((40, 50), np.uint8), metadata={"napari-fctsfn": {"a": 1}})
+    dock.labels.choose(layer)
+    with notified("left aside"):
+        assert dock.start()
+    assert dock.annotator.session.current == 2
+
+
+def test_two_viewers_hold_two_sessions(open_dock: Any) -> None:
+    _, one = open_dock(grey(40, 50))
+    _, two = open_dock(grey(40, 50))
+    click(one, 10, 12)
+    assert not two.annotator.site.labels.data.any()
+    assert two.annotator.session.current == 1
+
+
+def test_the_dock_leaves_torch_to_the_background() -> None:
+    code = "import sys, napari_fctsfn.plugin.dock; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_samples_and_manifest(make_napari_viewer_proxy: Any) -> None:
+    from npe2 import PluginManifest
+
+    from napari_fctsfn.plugin import samples
+
+    manifest = PluginManifest.from_distribution("napari-fctsfn")
+    for command in manifest.contributions.commands:
+        module, name = command.python_name.split(":")
+        assert callable(getattr(importlib.import_module(module), name))
+    viewer = make_napari_viewer_proxy()
+    for function in (samples.nuclei, samples.chloroplasts):
+        for data, options, kind in function():
+            assert kind == "image"
+            assert isinstance(viewer.add_image(data, **options), Image)
