@@ -219,6 +219,24 @@ def test_memory_of_the_cache_is_bounded(picture):
     assert one <= engine.cache.nbytes <= 3 * one
 
 
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
+def test_the_graph_cut_starts_from_the_threshold(predictor, threshold):
+    # Where nothing but the probability speaks, the cut is the threshold.
+    predictor.set_image(np.zeros((100, 100), np.uint8), Normalisation(0, 255))
+    cut = Settings(
+        threshold=threshold,
+        graph_cut=True,
+        graph_cut_strength=1e4,
+        drop_unclicked=False,
+        fill_holes=False,
+    )
+    clicks = Clicks([Click(50, 50)])
+    prediction = predictor.predict(clicks, None, cut)
+    expected = prediction.probability > threshold
+    differing = np.argwhere(prediction.mask != expected) + prediction.bbox[:2]
+    assert differing.tolist() in ([], [[50, 50]])
+
+
 def test_nothing_works_before_an_image_is_set():
     with pytest.raises(RuntimeError, match="set_image"):
         tiny_predictor().predict(CLICKS)

@@ -16,7 +16,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.models.files import replace_file
+from napari_fctsfn._files import replace_file
 
 _TIFF = (".tif", ".tiff")
 

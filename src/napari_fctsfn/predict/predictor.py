@@ -120,7 +120,9 @@ class Predictor:
         InputError
             If the image has another shape, no pixel, or values that are not real numbers.
         """
-        shape = tuple(getattr(image, "shape", np.shape(image)))
+        if not hasattr(image, "dtype"):
+            image = np.asarray(image)
+        shape = tuple(image.shape)
         rgb = len(shape) == 3 and shape[2] in (3, 4)
         if not (len(shape) == 2 or rgb) or 0 in shape:
             raise InputError(
@@ -294,12 +296,22 @@ class Predictor:
             from napari_fctsfn.predict.graphcut import refine
 
             image = as_rgb(current.read(window.box))
-            mask = refine(probability, image, local, settings.graph_cut_strength)
+            centred = _centred(probability, settings.threshold)
+            mask = refine(centred, image, local, settings.graph_cut_strength)
         if settings.drop_unclicked:
             mask = drop_unclicked(mask, local)
         if settings.fill_holes:
             mask = fill_small_holes(mask, local)
         return mask
+
+
+def _centred(probability: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
+    """The probability with its odds rescaled so that `threshold` becomes one half."""
+    if threshold == 0.5:
+        return probability
+    foreground = probability * np.float32(1 - threshold)
+    background = (1 - probability) * np.float32(threshold)
+    return (foreground / (foreground + background)).astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,97 @@
+"""The bundled model without a window: the clicks decide, on any thread, alone or in company."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+
+from napari_fctsfn.clicks import Click, Clicks
+from napari_fctsfn.clicks.simulate import next_click
+from napari_fctsfn.evaluate import iou
+from napari_fctsfn.predict import Predictor
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor.from_pretrained("default", "cpu")
+
+
+@pytest.fixture(scope="module")
+def nuclei():
+    """Picture and true labels."""
+    picture = iio.imread(ROOT / "src" / "napari_fctsfn" / "data" / "nuclei.png")
+    return picture, np.asarray(iio.imread(ROOT / "tests" / "data" / "nuclei_labels.png"))
+
+
+def largest_apart(labels: np.ndarray, count: int) -> list[int]:
+    """Values of the largest objects that touch no other object."""
+    alone = []
+    for value in range(1, int(labels.max()) + 1):
+        mask = labels == value
+        near = mask.copy()
+        for axis in (0, 1):
+            near |= np.roll(near, 1, axis) | np.roll(near, -1, axis)
+        if set(np.unique(labels[near])) <= {0, value}:
+            alone.append((int(mask.sum()), value))
+    return [value for _, value in sorted(alone, reverse=True)[:count]]
+
+
+def test_moving_the_click_to_another_object_moves_the_mask(predictor, nuclei):
+    picture, labels = nuclei
+    predictor.set_image(picture)
+    values = largest_apart(labels, 5)
+    masks = {}
+    for value in values:
+        click = next_click(np.zeros_like(labels, bool), labels == value, Clicks(), "ritm")
+        masks[value] = predictor.predict(Clicks([click])).full_mask()
+    for value, mask in masks.items():
+        best = max(values, key=lambda other: iou(mask, labels == other))
+        assert best == value
+        assert iou(mask, labels == value) > 0.5
+
+
+def test_the_last_click_is_obeyed(predictor, nuclei):
+    picture, labels = nuclei
+    predictor.set_image(picture)
+    value = largest_apart(labels, 1)[0]
+    rows, columns = (int(round(c.mean())) for c in np.nonzero(labels == value))
+    clicks = Clicks([Click(rows, columns)])
+    first = predictor.predict(clicks)
+    assert first.full_mask()[rows, columns]
+    second = predictor.predict(clicks.append(Click(rows, columns, positive=False)), first)
+    assert second.full_probability()[rows, columns] < first.full_probability()[rows, columns]
+
+
+def test_reduced_precision_changes_next_to_nothing(predictor, nuclei):
+    picture, labels = nuclei
+    exact = Predictor.from_pretrained("default", "cpu")
+    exact._engine._autocast = None
+    for value in largest_apart(labels, 5):
+        click = next_click(np.zeros_like(labels, bool), labels == value, Clicks(), "ritm")
+        masks = []
+        for which in (predictor, exact):
+            which.set_image(picture)
+            masks.append(which.predict(Clicks([click])).full_mask())
+        assert iou(*masks) > 0.95
+
+
+def test_threads_do_not_change_the_mask_much_and_never_at_the_same_count(predictor, nuclei):
+    picture, _ = nuclei
+    clicks = Clicks([Click(60, 150), Click(200, 80)])
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 1):
+            torch.set_num_threads(threads)
+            predictor.set_image(picture)
+            results.append(predictor.replay(clicks)[-1].probability)
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(results[0], results[2])
+    assert np.abs(results[0] - results[1]).max() < 0.05
