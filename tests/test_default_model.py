@@ -60,7 +60,7 @@ def test_the_last_click_is_obeyed(predictor, nuclei):
     picture, labels = nuclei
     predictor.set_image(picture)
     value = largest_apart(labels, 1)[0]
-    rows, columns = (int(round(c.mean())) for c in np.nonzero(labels == value))
+    rows, columns = (round(c.mean()) for c in np.nonzero(labels == value))
     clicks = Clicks([Click(rows, columns)])
     first = predictor.predict(clicks)
     assert first.full_mask()[rows, columns]

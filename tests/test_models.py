@@ -8,6 +8,7 @@ import struct
 import pytest
 import torch
 
+from napari_fctsfn._files import replace_file
 from napari_fctsfn.models import (
     ModelCard,
     ModelError,
@@ -21,7 +22,6 @@ from napari_fctsfn.models import (
     save_model,
     weights_licence,
 )
-from napari_fctsfn.models.files import replace_file
 from napari_fctsfn.network import NetworkConfig, build_network
 
 TINY = NetworkConfig(
@@ -133,6 +133,40 @@ def test_a_card_with_an_unknown_field_is_refused(model_file):
         read_card(model_file)
 
 
+@pytest.mark.parametrize("place", [-1, -100_000])
+def test_weights_of_which_a_bit_has_changed_are_refused(model_file, place):
+    content = bytearray(model_file.read_bytes())
+    content[place] ^= 1
+    model_file.write_bytes(content)
+    with pytest.raises(ModelError, match="its weights have changed"):
+        load_model(model_file)
+
+
+def test_weights_that_change_places_are_refused(model_file):
+    def swap(header):
+        sizes = {}
+        for key, entry in header.items():
+            twin = sizes.setdefault(str(entry.get("shape")), key)
+            if twin != key and "data_offsets" in entry:
+                other = header[twin]
+                entry["data_offsets"], other["data_offsets"] = (
+                    other["data_offsets"],
+                    entry["data_offsets"],
+                )
+                return
+
+    rewrite_header(model_file, swap)
+    with pytest.raises(ModelError, match="its weights have changed"):
+        load_model(model_file)
+
+
+def test_a_model_without_a_digest_is_read(network, model_file):
+    rewrite_header(model_file, lambda header: header["__metadata__"].pop("weights_sha256"))
+    loaded = load_model(model_file).network.state_dict()
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(loaded[key], value, rtol=1e-3, atol=1e-4)
+
+
 def test_weights_that_are_not_finite_are_refused(network, tmp_path):
     path = tmp_path / "nan.safetensors"
     save_model(path, network, CARD)
@@ -145,6 +179,7 @@ def test_weights_that_are_not_finite_are_refused(network, tmp_path):
     )
     assert last[1]["dtype"] == "F16"
     path.write_bytes(content)
+    rewrite_header(path, lambda header: header["__metadata__"].pop("weights_sha256"))
     with pytest.raises(ModelError, match="not finite"):
         load_model(path)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import platformdirs
 
+from napari_fctsfn._files import replace_file
 from napari_fctsfn.models.card import ModelCard
-from napari_fctsfn.models.files import replace_file
 from napari_fctsfn.models.store import ModelError, save_model
 from napari_fctsfn.network import FCTSFN
 

@@ -14,14 +14,18 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from napari_fctsfn._files import replace_file
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.models.card import ModelCard
-from napari_fctsfn.models.files import replace_file
 from napari_fctsfn.network import FCTSFN, NetworkConfig, build_network
 
 _LARGEST_HEADER = 1 << 20
 _LARGEST_FILE = 2 << 30
 _BYTES = {"F16": 2, "BF16": 2, "F32": 4, "I64": 8}
+_MOST_AXES = 8
+
+_DIGEST = "weights_sha256"
+"""Key of the header: without it a flipped bit would give masks that are silently worse."""
 
 
 class ModelError(InputError):
@@ -77,7 +81,10 @@ def save_model(path: Path, network: FCTSFN, card: ModelCard) -> str:
                 raise ModelError(f"{key} has weights that half precision cannot hold; not saved")
         tensors[key] = stored
     with replace_file(path) as temporary:
-        content = save(tensors, metadata={"card": card.model_dump_json()})
+        header, data = _parts(save(tensors))
+        digest = _digest(json.loads(header), data)
+        metadata = {"card": card.model_dump_json(), _DIGEST: digest}
+        content = save(tensors, metadata=metadata)
         temporary.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
@@ -90,7 +97,7 @@ def read_card(path: Path) -> ModelCard:
     ModelError
         If the file is missing or not a model of this package.
     """
-    return _check_header(path, _read_header(path))
+    return _check_header(path, _read_header(path))[0]
 
 
 def load_model(path: Path) -> LoadedModel:
@@ -103,7 +110,10 @@ def load_model(path: Path) -> LoadedModel:
         Sizes are checked against the file before anything is allocated.
     """
     header = _read_header(path)
-    card = _check_header(path, header)
+    card, digest = _check_header(path, header)
+    content = path.read_bytes()
+    if digest is not None and digest != _digest(header, _parts(content)[1]):
+        raise ModelError(f"{path} is damaged: its weights have changed; get or make it again")
     try:
         config = NetworkConfig.from_dict(card.architecture)
         with torch.device("meta"):
@@ -119,7 +129,6 @@ def load_model(path: Path) -> LoadedModel:
             f"{path} does not hold the network its card describes: "
             f"{len(differing)} tensors differ, the first is {differing[0]!r}"
         )
-    content = path.read_bytes()
     try:
         tensors = load(content)
     except SafetensorError as error:
@@ -153,8 +162,21 @@ def _read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def _check_header(path: Path, header: dict[str, Any]) -> ModelCard:
-    """Take the card out of `header`; what remains are tensors that fill the file exactly."""
+def _parts(content: bytes) -> tuple[bytes, memoryview]:
+    """Header and weights of a file of safetensors."""
+    stop = 8 + int.from_bytes(content[:8], "little")
+    return content[8:stop], memoryview(content)[stop:]
+
+
+def _digest(tensors: dict[str, Any], data: memoryview) -> str:
+    """SHA-256 of the weights and of what the header says of them."""
+    digest = hashlib.sha256(json.dumps(tensors, sort_keys=True).encode())
+    digest.update(data)
+    return digest.hexdigest()
+
+
+def _check_header(path: Path, header: dict[str, Any]) -> tuple[ModelCard, str | None]:
+    """Take card and digest out of `header`; what remains are tensors, soundly described."""
     metadata = header.pop("__metadata__", None)
     if not isinstance(metadata, dict) or not isinstance(metadata.get("card"), str):
         raise ModelError(f"{path} is a safetensors file, but not a model of napari-fctsfn")
@@ -171,9 +193,9 @@ def _check_header(path: Path, header: dict[str, Any]) -> ModelCard:
             start, stop = entry["data_offsets"]
             shape, width = entry["shape"], _BYTES[entry["dtype"]]
             whole = all(type(n) is int and 0 <= n < 1 << 31 for n in (*shape, start, stop))
-            sound = whole and stop - start == width * math.prod(shape)
+            sound = whole and len(shape) <= _MOST_AXES and stop - start == width * math.prod(shape)
         except (TypeError, KeyError, ValueError):
             sound = False
         if not sound:
             raise ModelError(f"{path} is damaged: tensor {key!r} has no valid description")
-    return card
+    return card, metadata.get(_DIGEST)

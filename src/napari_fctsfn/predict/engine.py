@@ -17,8 +17,8 @@ from napari_fctsfn.predict.cache import ByteLRU
 
 T = TypeVar("T")
 
-CACHE_BYTES = 512 << 20
-"""Features kept in memory, at most; about 60 windows of 384 x 384 pixels on a laptop."""
+CACHE_BYTES = 256 << 20
+"""Features kept in memory, at most: 20 to 45 windows, by precision."""
 
 
 def choose_device(name: str) -> torch.device:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from struct import Struct
 from typing import Any
 
 import imageio.v3 as iio
@@ -15,8 +16,8 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_fctsfn.errors import InputError
 from napari_fctsfn._files import replace_file
+from napari_fctsfn.errors import InputError
 
 _TIFF = (".tif", ".tiff")
 
@@ -120,6 +121,7 @@ def _read(path: Path, read_other: Callable[[Path], NDArray[Any]]) -> NDArray[Any
 
 
 def _read_tiff(path: Path) -> NDArray[Any]:
+    _check_pages(path)
     with tifffile.TiffFile(path) as file:
         if not file.series:
             raise ImageFileError(f"{path} is a TIFF file without a picture")
@@ -136,8 +138,35 @@ def _read_tiff(path: Path) -> NDArray[Any]:
             if "imagecodecs" not in str(error):
                 raise
     every: Any = ...
-    pages = np.asarray(iio.imread(path, plugin="pillow", index=every))
+    with _mute():
+        pages = np.asarray(iio.imread(path, plugin="pillow", index=every))
     return pages[0] if len(pages) == 1 else pages
+
+
+def _check_pages(path: Path) -> None:
+    """Refuse pages that lead in a circle: tifffile would follow them for ever."""
+    with path.open("rb") as file:
+        head = file.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(head[:2], "<")
+        big = head[2:4] in {b"+\0", b"\0+"}
+        count, following = (Struct(order + ("Q" if big else kind)) for kind in "HI")
+        (offset,) = following.unpack_from(head, 8 if big else 4)
+        seen = set()
+        while offset and offset not in seen:
+            seen.add(offset)
+            file.seek(offset)
+            tags = file.read(count.size)
+            if len(tags) < count.size:
+                return
+            file.seek(count.unpack(tags)[0] * (20 if big else 12), os.SEEK_CUR)
+            after = file.read(following.size)
+            if len(after) < following.size:
+                return
+            (offset,) = following.unpack(after)
+        if offset:
+            raise ImageFileError(
+                f"{path} is damaged: after page {len(seen)} comes an earlier one again"
+            )
 
 
 def _read_picture(path: Path) -> NDArray[Any]:
@@ -163,3 +192,20 @@ def _silent() -> Iterator[None]:
             yield
     finally:
         logger.disabled = before
+
+
+@contextmanager
+def _mute() -> Iterator[None]:
+    """Keep libtiff quiet: it writes to the process's error stream, past Python's."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # a process without an error stream
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

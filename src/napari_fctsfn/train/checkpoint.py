@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from napari_fctsfn._files import replace_file
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.models.files import replace_file
 
 
 class CheckpointError(InputError):
