@@ -1,0 +1,46 @@
+"""Measures of interactive segmentation (paper, section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def iou(
+    mask: NDArray[np.bool_], truth: NDArray[np.bool_], ignore: NDArray[np.bool_] | None = None
+) -> float:
+    """Intersection over union of two masks of one shape, 0..1; 1 if both are empty.
+
+    Parameters
+    ----------
+    mask, truth : array of bool
+    ignore : array of bool, optional
+        Pixels that do not count.
+    """
+    if ignore is not None:
+        mask, truth = mask & ~ignore, truth & ~ignore
+    union = int(np.count_nonzero(mask | truth))
+    return int(np.count_nonzero(mask & truth)) / union if union else 1.0
+
+
+def number_of_clicks(ious: Sequence[float], threshold: float) -> tuple[int, bool]:
+    """NoC: the first click that reaches an IoU of `threshold`.
+
+    Parameters
+    ----------
+    ious : sequence of float
+        IoU after each click.
+    threshold : float
+        0..1.
+
+    Returns
+    -------
+    (int, bool)
+        The number of clicks, all of them if it is never reached, and whether it is reached.
+    """
+    for count, value in enumerate(ious, 1):
+        if value >= threshold:
+            return count, True
+    return len(ious), False

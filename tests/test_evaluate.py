@@ -1,0 +1,467 @@
+"""Evaluation: data sets as they lie on disk, the measures, and the simulated user's round."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_fctsfn.clicks import Clicks
+from napari_fctsfn.evaluate import (
+    DataSet,
+    DataSetError,
+    ObjectReference,
+    evaluate_objects,
+    iou,
+    number_of_clicks,
+    protocol_settings,
+    summarise,
+    write_results,
+)
+from napari_fctsfn.predict import Prediction, Settings
+from napari_fctsfn.predict.images import ImageFileError, read_image, read_labels, write_tiff
+
+SHAPE = (24, 30)
+
+
+def make_set(folder: Path, stems: dict[str, np.ndarray], **about: Any) -> DataSet:
+    """A data set with these labels; the image is bright on all that is labelled."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "labels").mkdir()
+    for number, (stem, labels) in enumerate(stems.items()):
+        image = np.where(labels > 0, 200, 20).astype(np.uint8)
+        iio.imwrite(folder / "images" / f"{stem}.{('png', 'jpg')[number % 2]}", image)
+        iio.imwrite(folder / "labels" / f"{stem}.png", labels)
+    values = {"name": "made", "kind": "instances", "licence": "CC0", "modality": "boxes", **about}
+    (folder / "dataset.json").write_text(json.dumps(values))
+    return DataSet.open(folder)
+
+
+def boxes(*values: int, dtype: Any = np.uint8) -> np.ndarray:
+    """Labels with a box of each value, side by side."""
+    labels = np.zeros(SHAPE, dtype)
+    for number, value in enumerate(values):
+        labels[5:15, 2 + 7 * number : 7 + 7 * number] = value
+    return labels
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataSet:
+    return make_set(tmp_path / "set", {"a": boxes(1, 4, 9), "b": boxes(2), "c d 7": boxes(3, 5)})
+
+
+def listed(data: DataSet, text: str, **kwargs: Any) -> list[tuple[str, int]]:
+    """Objects of a list with this text."""
+    path = data.folder / "list.txt"
+    path.write_text(text, encoding="utf-8")
+    return [(item.stem, item.value) for item in data.objects(path, **kwargs)]
+
+
+def test_lists_mix_whole_images_and_single_objects(data: DataSet) -> None:
+    assert listed(data, "a 9\nb\n\n  a  \nb 2\n") == [("a", 9), ("b", 2), ("a", 1), ("a", 4)]
+    assert listed(data, "\ufeffa 4\r\nb\r\n") == [("a", 4), ("b", 2)]
+
+
+def test_a_stem_may_have_blanks_and_end_like_a_value(data: DataSet) -> None:
+    assert listed(data, "c d 7\n") == [("c d 7", 3), ("c d 7", 5)]
+    assert listed(data, "c d 7 5\n") == [("c d 7", 5)]
+
+
+@pytest.mark.parametrize(
+    ("about", "values"),
+    [
+        ({"kind": "instances"}, [1, 4, 255]),
+        ({"kind": "parts"}, [1, 4, 255]),
+        ({"kind": "regions"}, [1, 4, 255]),
+        ({"kind": "binary", "foreground": 255, "ignore": 4}, [255]),
+        ({"kind": "instances", "ignore": 255}, [1, 4]),
+        ({"kind": "instances", "background": 4}, [0, 1, 255]),
+    ],
+)
+def test_kind_foreground_and_ignore_are_honoured(
+    tmp_path: Path, about: dict[str, Any], values: list[int]
+) -> None:
+    data = make_set(tmp_path / "set", {"a": boxes(1, 4, 255)}, **about)
+    assert listed(data, "a") == [("a", value) for value in values]
+
+
+def test_other_folders_and_large_ids_are_read(tmp_path: Path) -> None:
+    data = make_set(tmp_path / "set", {"a": boxes(1, 40000, dtype=np.uint16)}, labels="truth")
+    (data.folder / "labels").rename(data.folder / "truth")
+    assert listed(data, "a") == [("a", 1), ("a", 40000)]
+
+
+def test_a_palette_image_is_read_as_indices(tmp_path: Path) -> None:
+    path = tmp_path / "palette.png"
+    labels = boxes(1, 2, 3)
+    image = pytest.importorskip("PIL.Image").fromarray(labels)
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0])
+    image.save(path)
+    assert (read_labels(path) == labels).all()
+    assert read_image(path).shape == (*SHAPE, 3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 50), st.integers(0, 2**32))
+def test_a_subset_depends_on_list_and_seed_and_grows_with_the_limit(
+    tmp_path_factory: pytest.TempPathFactory, count: int, limit: int, more: int, seed: int
+) -> None:
+    labels = np.zeros((8, 8), np.uint8)
+    labels.flat[:count] = np.arange(1, count + 1)
+    data = make_set(tmp_path_factory.mktemp("sets") / "set", {"a": labels})
+    chosen = listed(data, "a", limit=limit, seed=seed)
+    assert chosen == listed(data, "a", limit=limit, seed=seed)
+    assert len(chosen) == min(limit, count)
+    everything = listed(data, "a")
+    assert [item for item in everything if item in set(chosen)] == chosen
+    assert set(chosen) <= set(listed(data, "a", limit=limit + more, seed=seed))
+
+
+def test_seeds_choose_differently(tmp_path: Path) -> None:
+    labels = np.arange(100, dtype=np.uint8).reshape(10, 10)
+    data = make_set(tmp_path / "set", {"a": labels})
+    subsets = {tuple(listed(data, "a", limit=5, seed=seed)) for seed in range(10)}
+    assert len(subsets) > 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("nothing", r"line 1: made has no file .*nothing"),
+        ("b\nnothing 3", r"line 2: made has no file .*nothing"),
+        ("a 5", r"line 1: a of made has no object 5; its objects are 1, 4, 9"),
+        ("a five", "'a five' is neither STEM nor STEM ID"),
+        ("a -1", "neither"),
+        ("a " + "9" * 5000, "neither"),
+        ("x" * 5000, "has no file"),
+        ("a\0b", "has no file"),
+    ],
+)
+def test_lists_that_do_not_fit_are_refused(data: DataSet, text: str, message: str) -> None:
+    with pytest.raises(DataSetError, match=message):
+        listed(data, text)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", None])
+def test_lists_that_cannot_be_read_are_refused(data: DataSet, content: bytes | None) -> None:
+    path = data.folder / "strange.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataSetError, match=r"strange\.txt cannot be read"):
+        data.objects(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"dataset\.json"),
+        ("{", r"dataset\.json"),
+        ("[" * 100_000, r"dataset\.json"),
+        ("[]", "must name its kind"),
+        ('{"kind": "cells"}', "one of: instances, regions, parts, binary"),
+        ('{"kind": []}', "must name its kind"),
+        ('{"kind": "binary"}', "must name its 'foreground'"),
+        ('{"kind": "instances", "ignore": "128"}', "'128'.*whole numbers"),
+        ('{"kind": "instances", "ignore": true}', "whole numbers"),
+    ],
+)
+def test_folders_that_are_no_data_set_are_refused(
+    tmp_path: Path, content: str | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / "dataset.json").write_text(content)
+    with pytest.raises(DataSetError, match=message):
+        DataSet.open(tmp_path)
+
+
+def spoil_image(data: DataSet) -> None:
+    (data.folder / "images" / "a.png").write_bytes(b"no picture")
+
+
+def empty_image(data: DataSet) -> None:
+    (data.folder / "images" / "a.png").write_bytes(b"")
+
+
+def other_shape(data: DataSet) -> None:
+    iio.imwrite(data.folder / "images" / "a.png", np.zeros((3, 4), np.uint8))
+
+
+def coloured_labels(data: DataSet) -> None:
+    iio.imwrite(data.folder / "labels" / "a.png", np.zeros((24, 30, 3), np.uint8))
+
+
+def stack(data: DataSet) -> None:
+    (data.folder / "images" / "a.png").unlink()
+    write_tiff(data.folder / "images" / "a.tif", np.zeros((5, 24, 30), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_image, r"a\.png cannot be read as an image"),
+        (empty_image, r"a\.png is an empty file"),
+        (other_shape, r"shape \(3, 4\), its labels \(24, 30\)"),
+        (coloured_labels, r"no label image: it has shape \(24, 30, 3\)"),
+        (stack, r"no single picture: its shape is \(5, 24, 30\)"),
+    ],
+)
+def test_pictures_that_do_not_fit_are_refused_before_the_first_click(
+    data: DataSet, spoil: Any, message: str
+) -> None:
+    spoil(data)
+    with pytest.raises(DataSetError, match=message):
+        data.check([ObjectReference("b", 2), ObjectReference("a", 1)])
+
+
+# -- measures --------------------------------------------------------------------------------------
+
+_masks = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=30)
+
+
+@given(_masks)
+def test_iou_is_the_ratio_of_counts(pixels: list[tuple[bool, bool, bool]]) -> None:
+    mask, truth, ignore = np.array(pixels).T[:, :, None]
+    both = sum(m and t and not i for m, t, i in pixels)
+    either = sum((m or t) and not i for m, t, i in pixels)
+    expected = both / either if either else 1.0
+    assert iou(mask, truth, ignore) == pytest.approx(expected)
+    assert iou(mask, truth) == iou(mask, truth, np.zeros_like(mask))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.floats(0, 1))
+def test_noc_is_the_first_click_that_reaches(ious: list[float], threshold: float) -> None:
+    count, reached = number_of_clicks(ious, threshold)
+    assert reached == (max(ious) >= threshold)
+    if reached:
+        assert ious[count - 1] >= threshold
+        assert all(value < threshold for value in ious[: count - 1])
+    else:
+        assert count == len(ious)
+
+
+def test_the_protocols_score_what_they_should() -> None:
+    base = Settings(graph_cut_strength=2.0)
+    raw = protocol_settings(base, "ritm")
+    assert (raw.threshold, raw.graph_cut, raw.drop_unclicked, raw.fill_holes) == (
+        0.49,
+        False,
+        False,
+        False,
+    )
+    assert raw.zoom
+    assert protocol_settings(base, "fctsfn").graph_cut
+    assert protocol_settings(base, "fctsfn", "default") == protocol_settings(base, "fctsfn")
+    assert protocol_settings(base, "fctsfn", "none") == raw
+    assert protocol_settings(base, "ritm", "none") == raw
+    assert protocol_settings(base, "ritm", "default") == base
+
+
+# -- the simulated user ----------------------------------------------------------------------------
+
+
+@dataclass
+class GrowingPredictor:
+    """Finds `gain` more rows of the object with every click; remembers what it was asked."""
+
+    truth: np.ndarray
+    gain: int
+    settings: Settings = field(default_factory=Settings)
+    calls: list[tuple[Clicks, Prediction | None, Settings]] = field(default_factory=list)
+    images: int = 0
+
+    def set_image(self, image: np.ndarray, normalisation: Any = None, key: Any = None) -> None:
+        assert image.shape[:2] == self.truth.shape
+        self.images += 1
+
+    def predict(self, clicks: Clicks, previous: Any, settings: Settings) -> Prediction:
+        self.calls.append((clicks, previous, settings))
+        mask = self.truth.copy()
+        mask[5 + self.gain * len(clicks) :] = False
+        return Prediction(mask, mask.astype(np.float32), (0, 0, *SHAPE), SHAPE)
+
+
+def test_every_object_runs_all_clicks_from_mask_to_mask(data: DataSet) -> None:
+    truth = boxes(2) == 2
+    predictor = GrowingPredictor(truth, gain=1)
+    objects = data.objects(_list(data, "b"))
+    (result,) = evaluate_objects(predictor, data, objects, "ritm", 8)  # type: ignore[arg-type]
+    assert result.area == 50
+    assert result.ious == pytest.approx([n / 10 for n in range(1, 9)])
+    assert result.clicks == 8
+    assert [len(clicks) for clicks, _, _ in predictor.calls] == list(range(1, 9))
+    assert predictor.calls[0][1] is None
+    assert all(previous is not None for _, previous, _ in predictor.calls[1:])
+    assert predictor.calls[0][2] == protocol_settings(Settings(), "ritm")
+    assert all(click.positive for click in predictor.calls[-1][0])
+
+
+def test_a_perfect_mask_is_not_clicked_again_and_keeps_its_iou(data: DataSet) -> None:
+    predictor = GrowingPredictor(boxes(2) == 2, gain=5)
+    objects = data.objects(_list(data, "b"))
+    (result,) = evaluate_objects(predictor, data, objects, "ritm", 6)  # type: ignore[arg-type]
+    assert result.ious == pytest.approx([0.5, 1, 1, 1, 1, 1])
+    assert result.clicks == len(predictor.calls) == 2
+
+
+def test_ignored_pixels_neither_count_nor_draw_clicks(tmp_path: Path) -> None:
+    labels = boxes(255)
+    labels[10:15, 2:7] = 128
+    data = make_set(tmp_path / "s", {"b": labels}, kind="binary", foreground=255, ignore=128)
+    predictor = GrowingPredictor(boxes(1) == 1, gain=10)
+    (result,) = evaluate_objects(  # type: ignore[arg-type]
+        predictor, data, data.objects(_list(data, "b")), "fctsfn", 3
+    )
+    assert result.area == 25
+    assert result.ious == (1.0, 1.0, 1.0)
+    assert result.clicks == 1
+
+
+def _list(data: DataSet, text: str) -> Path:
+    path = data.folder / "list.txt"
+    path.write_text(text)
+    return path
+
+
+def test_summary_and_table(data: DataSet, tmp_path: Path) -> None:
+    predictor = GrowingPredictor(boxes(2) == 2, gain=1)
+    objects = data.objects(_list(data, "b"))
+    results = list(evaluate_objects(predictor, data, objects, "ritm", 9))  # type: ignore[arg-type]
+    predictor.gain = 3
+    results += evaluate_objects(predictor, data, objects, "ritm", 9)  # type: ignore[arg-type]
+    summary = summarise(results, 9)
+    assert summary["noc85"] == (9 + 3) / 2
+    assert summary["noc90"] == (9 + 3) / 2
+    assert summary["unreached85"] == 0
+    assert summary["unreached90"] == 0
+    assert summary["miou1"] == pytest.approx((0.1 + 0.3) / 2)
+    assert summary["miou5"] == pytest.approx((0.5 + 1) / 2)
+    assert summary["miou10"] is None
+    assert summary["objects"] == 2
+    write_results(tmp_path / "out", results, summary, 9)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
+    with (tmp_path / "out" / "objects.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["stem"] for row in rows] == ["b", "b"]
+    assert [float(rows[1][f"iou_{k}"]) for k in (1, 2, 9)] == pytest.approx([0.3, 0.6, 1], abs=1e-4)
+    assert rows[0]["noc90"] == "9"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "objects.csv",
+        "summary.json",
+    ]
+
+
+def test_the_share_that_is_never_reached(data: DataSet) -> None:
+    predictor = GrowingPredictor(boxes(2) == 2, gain=1)
+    objects = data.objects(_list(data, "b"))
+    summary = summarise(
+        list(evaluate_objects(predictor, data, objects, "ritm", 5)),  # type: ignore[arg-type]
+        5,
+    )
+    assert (summary["noc85"], summary["unreached85"]) == (5, 1)
+
+
+# -- pictures --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["p.png", "p.tif", "p.TIFF", "p.bmp"])
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
+def test_pictures_are_read_as_stored(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
+    image = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+    iio.imwrite(tmp_path / name, image)
+    assert (read_image(tmp_path / name) == image).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32, np.float64, bool])
+def test_tiff_stacks_keep_their_type(tmp_path: Path, dtype: Any) -> None:
+    image = np.random.default_rng(0).integers(0, 2, (4, 5, 7)).astype(dtype)
+    write_tiff(tmp_path / "s.tif", image)
+    again = read_image(tmp_path / "s.tif")
+    assert again.dtype == image.dtype
+    assert (again == image).all()
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits"])
+def test_compressed_tiffs_of_other_programs_are_read(tmp_path: Path, compression: str) -> None:
+    image = np.random.default_rng(0).integers(0, 9, (3, 40, 50)).astype(np.uint8)
+    pillow = pytest.importorskip("PIL.Image")
+    first, *rest = [pillow.fromarray(page) for page in image]
+    first.save(tmp_path / "s.tif", save_all=True, append_images=rest, compression=compression)
+    assert (read_image(tmp_path / "s.tif") == image).all()
+
+
+@pytest.mark.parametrize("name", ["p.png", "p.tif", "p.jpg", "p"])
+@pytest.mark.parametrize("content", [b"", b"II*\0", b"\x89PNG\r\n\x1a\n", b"hello", b"\0" * 500])
+def test_files_that_are_no_picture_are_refused(
+    tmp_path: Path, name: str, content: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ImageFileError, match=name):
+        read_image(tmp_path / name)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["missing.png", "."])
+def test_what_is_not_there_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ImageFileError, match="there is no image file"):
+        read_image(tmp_path / name)
+
+
+def test_a_tiff_that_claims_to_be_huge_is_refused_before_reading(tmp_path: Path) -> None:
+    write_tiff(tmp_path / "s.tif", np.zeros((70, 90), np.uint8))
+    with tifffile.TiffFile(tmp_path / "s.tif", mode="r+b") as file:
+        for name in ("ImageWidth", "ImageLength"):
+            file.pages[0].tags[name].overwrite(2**16 - 1)
+    with pytest.raises(ImageFileError, match="claims a picture of shape"):
+        read_image(tmp_path / "s.tif")
+
+
+def test_damage_inside_a_compressed_tiff_is_not_told_behind_our_back(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (40, 50)).astype(np.uint8)
+    path = tmp_path / "s.tif"
+    pytest.importorskip("PIL.Image").fromarray(image).save(path, compression="tiff_lzw")
+    content = bytearray(path.read_bytes())
+    for seed in range(20):
+        damaged = content.copy()
+        damaged[8:600] = np.random.default_rng(seed).bytes(592)
+        path.write_bytes(damaged)
+        with contextlib.suppress(ImageFileError):
+            assert read_image(path).ndim == 2
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("bigtiff", [False, True])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize(("pages", "back_to"), [(1, 0), (3, 1), (150, 7)])
+def test_pages_that_lead_in_a_circle_are_refused(
+    tmp_path: Path, bigtiff: bool, byteorder: Any, pages: int, back_to: int
+) -> None:
+    path = tmp_path / "s.tif"
+    image = np.zeros((pages, 5, 7), np.uint8)
+    with tifffile.TiffWriter(path, bigtiff=bigtiff, byteorder=byteorder) as writer:
+        for page in image:
+            writer.write(page, contiguous=False)
+    assert (read_image(path) == np.squeeze(image)).all()
+    with tifffile.TiffFile(path) as file:
+        offsets = [page.offset for page in file.pages]
+        tags = len(file.pages[-1].tags)
+    content = bytearray(path.read_bytes())
+    size, order = (8 if bigtiff else 4), ("little" if byteorder == "<" else "big")
+    place = offsets[-1] + (8 + 20 * tags if bigtiff else 2 + 12 * tags)
+    assert not any(content[place : place + size])
+    content[place : place + size] = offsets[back_to].to_bytes(size, order)
+    path.write_bytes(content)
+    with pytest.raises(ImageFileError, match="comes an earlier one again"):
+        read_image(path)
