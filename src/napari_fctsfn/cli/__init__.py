@@ -1,0 +1,37 @@
+"""The command line, ``napari-fctsfn``: one function for each verb, one file for each function.
+
+Nothing heavy is imported before a verb needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from napari_fctsfn.cli import demo, evaluate, models, segment, train
+from napari_fctsfn.cli.errors import Commands, Debug
+
+app = typer.Typer(
+    cls=Commands,
+    name="napari-fctsfn",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def napari_fctsfn(_debug: Debug = False) -> None:
+    """Click on a thing in a picture and get its mask."""
+
+
+app.command(cls=segment.Segment)(segment.segment)
+app.command()(demo.demo)
+app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.add_typer(models.app, name="models")
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="napari-fctsfn")

@@ -1,0 +1,100 @@
+"""Options that several verbs have, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from napari_fctsfn.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_fctsfn.predict import Predictor
+
+Choice = TypeVar("Choice", bound=str)
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="Name of a model, or path of a model file. [default: the model you have chosen]",
+        show_default=False,
+    ),
+]
+
+Device = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
+]
+
+
+def model_name(model: str | None) -> str:
+    """The model named, or else the one that the user has chosen."""
+    from napari_fctsfn.models import chosen_model
+
+    return chosen_model() if model is None else model
+
+
+def load_predictor(model: str | None, device: str) -> Predictor:
+    """The predictor for what was asked for.
+
+    Raises
+    ------
+    InputError
+        If there is no such model or device, or the model file is damaged.
+    """
+    from napari_fctsfn.predict import Predictor
+
+    return Predictor.from_pretrained(model_name(model), device)
+
+
+def one_of(option: str, value: str, choices: Sequence[Choice]) -> Choice:
+    """The choice that is `value`.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    for choice in choices:
+        if choice == value:
+            return choice
+    raise InputError(f"{option} {value} is unknown; choose {' or '.join(choices)}")
+
+
+def check_output_file(option: str, path: Path) -> None:
+    """Refuse to compute for a file that cannot be written afterwards.
+
+    Raises
+    ------
+    InputError
+        If `path` is a folder or its folder is missing.
+    """
+    if path.is_dir():
+        raise InputError(f"{option} {path} is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise InputError(f"{option} {path}: there is no folder {path.parent}; make it first")
+
+
+def check_output_folder(option: str, path: Path, *, exists: bool = False) -> None:
+    """Refuse to compute for a folder that cannot take the results.
+
+    Parameters
+    ----------
+    option : str
+        Its name.
+    path : Path
+    exists : bool
+        Whether the folder must be there already.
+
+    Raises
+    ------
+    InputError
+        If `path` is a file, or missing where it must not be.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{option} {path} is a file; give the name of a folder")
+    if exists and not path.is_dir():
+        raise InputError(f"{option} {path}: there is no such folder; make it first")

@@ -1,0 +1,181 @@
+"""Which clicks go to which slice of an image, and the masks that come of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_fctsfn.clicks import Click, Clicks, read_clicks
+from napari_fctsfn.errors import InputError
+from napari_fctsfn.predict import Normalisation
+from napari_fctsfn.predict.images import is_rgb
+
+if TYPE_CHECKING:
+    from napari_fctsfn.predict import Predictor
+
+Index = tuple[int, ...]
+"""Place of a slice on the leading axes of a stack; empty for a single picture."""
+
+Work = dict[int, dict[Index, Clicks]]
+"""Clicks of each object, by its label, in each slice."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A click and where it belongs.
+
+    Parameters
+    ----------
+    click : Click
+    slice : tuple of int
+        Empty for a click of a single picture, or of whichever slices are chosen.
+    object : int
+        Label of its object.
+    """
+
+    click: Click
+    slice: Index = ()
+    object: int = 1
+
+
+def read_placed(path: Path) -> list[Placed]:
+    """The clicks of a click file; those that name no object belong to object 1.
+
+    Raises
+    ------
+    ClickFileError
+        If it cannot be read.
+    """
+    return [
+        Placed(record.click, record.slice, 1 if record.object is None else record.object)
+        for record in read_clicks(path)
+    ]
+
+
+def arrange(image: NDArray[Any], clicks: Iterable[Placed], slices: Sequence[Index]) -> Work:
+    """Bring clicks to their slices.
+
+    Parameters
+    ----------
+    image : array, shape (..., rows, columns) or (..., rows, columns, 3 or 4)
+    clicks : iterable of Placed
+        Those without a slice go to all slices chosen, those with one only there.
+    slices : sequence of tuple of int
+        Slices chosen; none means all that the clicks name.
+
+    Returns
+    -------
+    dict
+        Clicks by label and slice, labels in ascending order.
+
+    Raises
+    ------
+    InputError
+        If there is no click, no slice for one, no such slice, or a click outside the image.
+    """
+    leading, shape = image.shape[: _planar(image)], _shape(image)
+    for index in slices:
+        _check(index, leading)
+    everywhere = list(slices) if leading else [()]
+    work: Work = {}
+    for placed in clicks:
+        places = [placed.slice] if placed.slice else everywhere
+        if placed.slice:
+            _check(placed.slice, leading)
+        elif not places:
+            raise InputError(
+                f"the image has {_count(leading)}: choose one with --slice, or name it in the "
+                f"click file"
+            )
+        Clicks([placed.click]).check_inside(shape)
+        for index in places:
+            if not slices or index in slices:
+                planes = work.setdefault(placed.object, {})
+                planes[index] = planes.get(index, Clicks()).append(placed.click)
+    clicked = {index for planes in work.values() for index in planes}
+    # Without a choice one click anywhere is enough; in a chosen slice there must be one.
+    for index in slices or ([()] if not clicked else []):
+        if index not in clicked:
+            where = f" in slice {','.join(map(str, index))}" if index else ""
+            raise InputError(
+                f"there is no click{where}: give --positive ROW,COLUMN or --clicks FILE"
+            )
+    return dict(sorted(work.items()))
+
+
+def replay(
+    predictor: Predictor, image: NDArray[Any], work: Work, *, keep_probability: bool
+) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+    """Replay the clicks of every object and slice.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    image : array
+        As for `arrange`.
+    work : dict
+        From `arrange`.
+    keep_probability : bool
+        Whether the probability is wanted too; of a stack it takes four bytes a pixel.
+
+    Returns
+    -------
+    labels : array of uint8, or uint16 or uint32 for larger labels
+        Shaped like the image without its colours; 0 is background. A pixel that two objects claim
+        belongs to the one of the lower label.
+    probability : array of float32, same shape, or None
+        Foreground probability, 0..1; of several objects the largest.
+    """
+    planar = _planar(image)
+    shape = (*image.shape[:planar], *_shape(image))
+    labels = np.zeros(shape, dtype=np.min_scalar_type(max(work)))
+    probability = np.zeros(shape, dtype=np.float32) if keep_probability else None
+    normalisation = (
+        Normalisation.for_rgb(image.dtype) if is_rgb(image) else Normalisation.from_array(image)
+    )
+    for label, planes in work.items():
+        for index, clicks in planes.items():
+            predictor.set_image(image[index], normalisation, key=index)
+            last = predictor.replay(clicks)[-1]
+            box: tuple[int | slice, ...] = (*index, *last.slices)
+            free = labels[box] == 0
+            labels[box][last.mask & free] = label
+            if probability is not None:
+                np.maximum(probability[box], last.probability, out=probability[box])
+    return labels, probability
+
+
+def _planar(image: NDArray[Any]) -> int:
+    """The number of leading axes."""
+    leading = image.ndim - is_rgb(image) - 2
+    if leading > 6:
+        raise InputError(f"the image has {image.ndim} dimensions, shape {image.shape}; too many")
+    return leading
+
+
+def _shape(image: NDArray[Any]) -> tuple[int, int]:
+    """Rows and columns."""
+    first = _planar(image)
+    return int(image.shape[first]), int(image.shape[first + 1])
+
+
+def _count(leading: tuple[int, ...]) -> str:
+    return f"{' x '.join(map(str, leading))} slices"
+
+
+def _check(index: Index, leading: tuple[int, ...]) -> None:
+    text = ",".join(map(str, index))
+    if not leading:
+        raise InputError(f"slice {text} of a single picture: leave it out")
+    if len(index) != len(leading):
+        raise InputError(
+            f"slice {text} needs {len(leading)} number{'s' * (len(leading) > 1)}, such as "
+            f"{','.join('0' * len(leading))}: the image has {_count(leading)}"
+        )
+    if not all(0 <= number < extent for number, extent in zip(index, leading, strict=True)):
+        raise InputError(f"there is no slice {text}: the image has {_count(leading)}, from 0 on")
