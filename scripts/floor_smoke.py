@@ -34,6 +34,7 @@ def main() -> None:
     viewer = napari.Viewer()
     viewer.add_image(np.where(inside, 200, 40).astype(np.uint8), name="disk", scale=(0.5, 0.5))
     _, dock = viewer.window.add_plugin_dock_widget("napari-fctsfn")
+    wait_until(dock.start_button.isEnabled, "a loaded model")
     dock.start()
     wait_until(lambda: any(isinstance(x, napari.layers.Labels) for x in viewer.layers), "layers")
     labels = next(x for x in viewer.layers if isinstance(x, napari.layers.Labels))
