@@ -1,9 +1,9 @@
-"""Try an installed copy of the package outside the checkout: manifest, model and `segment`."""
+"""Try an installed copy outside the checkout: manifest, model, samples, `segment`."""
 
 import subprocess
 import sys
 import sysconfig
-from importlib import metadata
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -45,6 +45,16 @@ def check_model() -> None:
     load_model(path)
 
 
+def check_sample() -> None:
+    """The samples of the manifest give layers."""
+    manifest = PluginManifest.from_distribution("napari-fctsfn")
+    commands = {c.id: c.python_name for c in manifest.contributions.commands or []}
+    for sample in manifest.contributions.sample_data or []:
+        module, _, function = str(commands[sample.command]).partition(":")
+        ((data, *_),) = getattr(import_module(module), function)()
+        assert data.ndim >= 2, sample.key
+
+
 def check_segment() -> None:
     """`napari-fctsfn segment` makes a mask from one click, in a folder with nothing else in it."""
     rows, columns = np.mgrid[:96, :128]
@@ -60,6 +70,6 @@ def check_segment() -> None:
 
 
 if __name__ == "__main__":
-    for check in (check_place, check_manifest, check_model, check_segment):
+    for check in (check_place, check_manifest, check_model, check_sample, check_segment):
         check()
         print(f"{check.__name__.removeprefix('check_')}: ok")

@@ -17,6 +17,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
+from napari_fctsfn.models import ModelError, chosen_model
 from napari_fctsfn.plugin import AnnotateDock, tasks
 from napari_fctsfn.predict import Prediction
 from napari_fctsfn.session import Replayer
@@ -549,6 +550,27 @@ def test_a_model_that_cannot_be_loaded_is_told_and_another_chosen(open_dock: Any
     assert dock.wait_idle()
     assert dock.status.text() == "Ready (cpu)"
     assert dock.start()
+
+
+def test_the_model_that_the_user_picks_is_remembered(
+    open_dock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, dock = open_dock(grey(40, 50), start=False)
+    assert chosen_model() == "default"
+    chosen: list[str] = []
+    monkeypatch.setattr("napari_fctsfn.models.choose_model", chosen.append)
+    dock.model.setCurrentIndex(0)  # shown by the program: no choice of the user
+    assert chosen == []
+    dock.model.textActivated.emit("default")
+    assert chosen == ["default"]
+
+    def refuse(name: str) -> None:
+        raise ModelError(f"{name} is damaged")
+
+    monkeypatch.setattr("napari_fctsfn.models.choose_model", refuse)
+    with notified("“default” is not remembered: default is damaged"):
+        dock.model.textActivated.emit("default")
+    assert dock.wait_idle()
 
 
 def test_the_dock_says_what_to_do(open_dock: Any, predictor: Any) -> None:

@@ -13,7 +13,7 @@ import platformdirs
 
 from napari_fctsfn._files import replace_file
 from napari_fctsfn.models.card import ModelCard
-from napari_fctsfn.models.store import ModelError, save_model
+from napari_fctsfn.models.store import ModelError, read_card, save_model
 from napari_fctsfn.network import FCTSFN
 
 DEFAULT = "default"
@@ -115,11 +115,13 @@ def choose_model(name: str) -> None:
     Raises
     ------
     ModelError
-        If there is no model of that name.
+        If there is no model of that name, or its file is damaged.
     """
-    if name not in {entry.name for entry in list_models()}:
+    entry = {entry.name: entry for entry in list_models()}.get(name)
+    if entry is None:
         resolve_model(name)
         raise ModelError(f"{name!r} is a file; register it under a name to choose it")
+    read_card(entry.path)
     path = _settings_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(path) as temporary:

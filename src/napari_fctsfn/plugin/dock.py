@@ -8,6 +8,7 @@ from typing import Any
 # napari injects the viewer by this annotation, which it looks up when it makes the widget
 import napari.viewer
 from napari.layers import Image, Labels
+from napari.utils.notifications import show_warning
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import (
     QApplication,
@@ -154,6 +155,8 @@ class AnnotateDock(QWidget):
         annotator.assistant.listed.connect(self._on_choices)
         self.image.chosen.connect(self._on_image)
         self.model.currentIndexChanged.connect(self._on_model)
+        # Only what the user picks becomes the user's choice, not what the program shows.
+        self.model.textActivated.connect(self._remember_model)
         self.device.currentIndexChanged.connect(self._on_model)
         self.start_button.clicked.connect(self.start)
         self.positive_button.clicked.connect(lambda: annotator.choose_polarity(True))
@@ -184,6 +187,15 @@ class AnnotateDock(QWidget):
         if self.model.count():
             self.annotator.assistant.use(self.model.currentText(), self.device.currentText())
         self._refresh()
+
+    def _remember_model(self, name: str) -> None:
+        # The list the name was picked from was made with this module loaded in the background.
+        from napari_fctsfn.models import ModelError, choose_model
+
+        try:
+            choose_model(name)
+        except (ModelError, OSError) as error:
+            show_warning(f"The choice of “{name}” is not remembered: {error}")
 
     def _refresh(self) -> None:
         annotator, session = self.annotator, self.annotator.session
