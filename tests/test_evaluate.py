@@ -422,7 +422,7 @@ def test_a_tiff_that_claims_to_be_huge_is_refused_before_reading(tmp_path: Path)
     with tifffile.TiffFile(tmp_path / "s.tif", mode="r+b") as file:
         for name in ("ImageWidth", "ImageLength"):
             file.pages[0].tags[name].overwrite(2**16 - 1)
-    with pytest.raises(ImageFileError, match="claims a picture of shape"):
+    with pytest.raises(ImageFileError, match="claims a picture of 65535 x 65535 pixels"):
         read_image(tmp_path / "s.tif")
 
 
@@ -465,3 +465,13 @@ def test_pages_that_lead_in_a_circle_are_refused(
     path.write_bytes(content)
     with pytest.raises(ImageFileError, match="comes an earlier one again"):
         read_image(path)
+
+
+def test_a_picture_that_claims_to_be_huge_is_refused_before_reading(tmp_path: Path) -> None:
+    iio.imwrite(tmp_path / "p.gif", np.zeros((5, 7), np.uint8))
+    content = bytearray((tmp_path / "p.gif").read_bytes())
+    for place in (6, 8, content.index(b"\x2c") + 5, content.index(b"\x2c") + 7):
+        content[place : place + 2] = (12_000).to_bytes(2, "little")
+    (tmp_path / "p.gif").write_bytes(content)
+    with pytest.raises(ImageFileError, match="claims a picture of 12000 x 12000 pixels"):
+        read_image(tmp_path / "p.gif")

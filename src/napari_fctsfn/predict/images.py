@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -126,11 +127,7 @@ def _read_tiff(path: Path) -> NDArray[Any]:
         if not file.series:
             raise ImageFileError(f"{path} is a TIFF file without a picture")
         series = file.series[0]
-        if series.nbytes > max(1 << 26, _LARGEST_RATIO * path.stat().st_size):
-            raise ImageFileError(
-                f"{path} claims a picture of shape {series.shape}, more than its "
-                f"{path.stat().st_size} bytes can hold: write the image again"
-            )
+        _check_size(path, series.shape, series.nbytes)
         try:
             return np.asarray(series.asarray(maxworkers=1))
         except (ValueError, ImportError) as error:
@@ -170,14 +167,30 @@ def _check_pages(path: Path) -> None:
 
 
 def _read_picture(path: Path) -> NDArray[Any]:
-    return np.asarray(iio.imread(path, plugin="pillow", index=0))
+    return _read_frame(path, indices=False)
 
 
 def _read_indices(path: Path) -> NDArray[Any]:
+    return _read_frame(path, indices=True)
+
+
+def _read_frame(path: Path, *, indices: bool) -> NDArray[Any]:
     file: Any
     with iio.imopen(path, "r", plugin="pillow") as file:
-        palette = file.metadata(index=0, exclude_applied=False).get("mode") == "P"
-        return np.asarray(file.read(index=0, mode="P" if palette else None))
+        about = file.metadata(index=0, exclude_applied=False)
+        _check_size(path, tuple(about["shape"]), 3 * math.prod(about["shape"]))
+        mode = "P" if indices and about["mode"] == "P" else None
+        return np.asarray(file.read(index=0, mode=mode))
+
+
+def _check_size(path: Path, shape: tuple[int, ...], nbytes: int) -> None:
+    """Refuse a picture that cannot be in the file, before memory is taken for it."""
+    size = path.stat().st_size
+    if nbytes > max(1 << 26, _LARGEST_RATIO * size):
+        raise ImageFileError(
+            f"{path} claims a picture of {' x '.join(map(str, shape))} pixels, more than its "
+            f"{size} bytes can hold: write the image again"
+        )
 
 
 @contextmanager
