@@ -39,7 +39,7 @@ class ModelCard(BaseModel):
         description="RGB scaled from the display range to 0..1; grey repeated three times",
     )
     input_size: int = Field(
-        384, ge=64, le=4096, description="longest side of a network input, in pixels"
+        320, ge=64, le=4096, description="longest side of a network input, in pixels"
     )
     weights_licence: str = Field(max_length=500, description="what the weights may be used for")
     training_data: tuple[TrainingSet, ...] = Field((), description="data sets learned from")

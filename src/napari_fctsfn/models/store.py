@@ -119,7 +119,7 @@ def load_model(path: Path) -> LoadedModel:
         with torch.device("meta"):
             expected = {k: tuple(v.shape) for k, v in build_network(config).state_dict().items()}
     except ValueError as error:
-        raise ModelError(f"{path}: {error}") from None
+        raise ModelError(f"{path}: {_short(error)}") from None
     found = {key: tuple(entry["shape"]) for key, entry in header.items()}
     if found != expected:
         differing = sorted(
@@ -127,12 +127,12 @@ def load_model(path: Path) -> LoadedModel:
         )
         raise ModelError(
             f"{path} does not hold the network its card describes: "
-            f"{len(differing)} tensors differ, the first is {differing[0]!r}"
+            f"{len(differing)} tensors differ, the first is {_short(differing[0])!r}"
         )
     try:
         tensors = load(content)
     except SafetensorError as error:
-        raise ModelError(f"{path} is damaged ({error}); get or make the model again") from None
+        raise ModelError(f"{path} is damaged ({_short(error)}); get or make it again") from None
     if not all(torch.isfinite(value).all() for value in tensors.values()):
         raise ModelError(f"{path} holds weights that are not finite; get or make the model again")
     network = build_network(config)
@@ -186,7 +186,7 @@ def _check_header(path: Path, header: dict[str, Any]) -> tuple[ModelCard, str | 
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise ModelError(
-            f"{path}: the model card is not valid at {place!r}: {first['msg']}"
+            f"{path}: the model card is not valid at {_short(place)!r}: {_short(first['msg'])}"
         ) from None
     for key, entry in header.items():
         try:
@@ -197,5 +197,11 @@ def _check_header(path: Path, header: dict[str, Any]) -> tuple[ModelCard, str | 
         except (TypeError, KeyError, ValueError):
             sound = False
         if not sound:
-            raise ModelError(f"{path} is damaged: tensor {key!r} has no valid description")
+            raise ModelError(f"{path} is damaged: tensor {_short(key)!r} has no valid description")
     return card, metadata.get(_DIGEST)
+
+
+def _short(text: object) -> str:
+    """What a file says of itself, as an error shows it: on one line that is not too long."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= 200 else f"{line[:200]}..."

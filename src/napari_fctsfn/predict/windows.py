@@ -20,7 +20,7 @@ Box = tuple[int, int, int, int]
 CONTEXT = 2048
 """The first look sees the whole slice up to this many rows and columns, else so many around."""
 
-_MARGIN = 1.4
+_MARGIN = 2.0
 """Side of the window around the object, in parts of the object's."""
 
 _SMALLEST = 48
