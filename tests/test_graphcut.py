@@ -54,24 +54,50 @@ def energies(labelings, probability, image, open_pixels, seeds, strength):
     return total
 
 
-UNIT = {"min_value": 0.0, "max_value": 1.0, "width": 32}
+STRENGTHS = st.sampled_from([0.05, 0.3, 1.0, 4.0])
 
 
 @st.composite
-def problems(draw):
+def noise(draw):
+    """Outlines and clicks anywhere: nearly all pixels are open."""
     shape = draw(st.sampled_from([(1, 1), (1, 7), (8, 1), (2, 5), (3, 3), (3, 4), (4, 3), (2, 6)]))
-    rows, columns = shape
-    probability = draw(arrays(np.float32, shape, elements=st.floats(**UNIT)))
-    image = draw(arrays(np.float32, (*shape, 3), elements=st.floats(**UNIT)))
-    click = st.builds(Click, st.integers(0, rows - 1), st.integers(0, columns - 1), st.booleans())
-    clicks = Clicks(draw(st.lists(click, max_size=3)))
-    strength = draw(st.sampled_from([0.05, 0.3, 1.0, 4.0]))
-    band = draw(st.sampled_from([0, 1, 2, 20]))
-    return probability, image, clicks, strength, band
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    certain = draw(st.sampled_from([0.0, 0.3, 1.0]))
+    probability = rng.random(shape)
+    probability = np.where(rng.random(shape) < certain, probability.round(), probability)
+    levels = draw(st.sampled_from([1, 2, 100]))
+    image = rng.integers(levels, size=(*shape, 3)) / levels
+    points = rng.integers(0, shape, (draw(st.integers(0, 3)), 2))
+    clicks = [Click(int(row), int(column), bool(rng.integers(2))) for row, column in points]
+    arrays = probability.astype(np.float32), image.astype(np.float32)
+    return *arrays, Clicks(clicks), draw(STRENGTHS), draw(st.sampled_from([0, 1, 2, 20]))
 
 
-@settings(max_examples=200, deadline=None)
-@given(problem=problems())
+@st.composite
+def steps(draw):
+    """A straight outline that all clicks agree with: fixed pixels on both sides of a band."""
+    band, shape = draw(
+        st.sampled_from([(1, (5, 5)), (1, (6, 4)), (1, (1, 9)), (2, (7, 3)), (2, (8, 2))])
+    )
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    mask = np.repeat(np.arange(shape[0])[:, None] >= shape[0] // 2, shape[1], axis=1)
+    if shape[0] == 1:
+        mask = np.arange(shape[1])[None] >= shape[1] // 2
+    mask ^= rng.random() < 0.5
+    probability = np.where(mask, 0.51, 0.0) + 0.49 * rng.random(shape)
+    image = rng.random((*shape, 3))
+    points = rng.integers(0, shape, (draw(st.integers(0, 2)), 2))
+    clicks = [Click(int(row), int(column), bool(mask[row, column])) for row, column in points]
+    turns = draw(st.integers(0, 3))
+    turned = [np.rot90(array, turns).astype(np.float32) for array in (probability, image)]
+    for _ in range(turns):
+        clicks = [Click(shape[1] - 1 - click.column, click.row, click.positive) for click in clicks]
+        shape = shape[::-1]
+    return *turned, Clicks(clicks), draw(STRENGTHS), band
+
+
+@settings(max_examples=250, deadline=None)
+@given(problem=noise() | steps())
 def test_no_labeling_has_less_energy(problem):
     probability, image, clicks, strength, band = problem
     start = probability > 0.5
@@ -232,6 +258,15 @@ def test_the_open_region_follows_the_outline_not_the_image():
     opened = open_region(mask, {(100, 100): True}, 0)
     assert opened[100, 100]
     assert opened.sum() == 129**2
+
+
+@pytest.mark.parametrize("positive", [False, True])
+def test_a_corner_joins_wrong_objects_but_not_wrong_background(positive):
+    wrong = np.zeros((60, 60), dtype=bool)
+    wrong[:30, :30] = wrong[30:, 30:] = True
+    opened = open_region(wrong ^ positive, {(5, 5): positive}, 0)
+    assert opened[:30, :30].all()
+    assert opened[50:, 50:].all() == (not positive)
 
 
 def test_a_picture_of_another_shape_is_refused():
