@@ -189,7 +189,7 @@ def test_a_missed_hole_is_taken_as_a_whole():
     np.testing.assert_array_equal(mask, whole)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("value", [0.0, 0.3, 0.5, 0.7, 1.0])
 def test_no_outline_no_change(value):
     probability = np.full((30, 40), value, dtype=np.float32)
     image = np.random.default_rng(0).random((30, 40, 3)).astype(np.float32)

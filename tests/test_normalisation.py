@@ -79,6 +79,12 @@ def test_what_is_no_number_is_dark_and_infinity_bright():
     np.testing.assert_array_equal(Normalisation(1, 3).apply(values), [0, 1, 0, 0.5])
 
 
+def test_a_range_too_wide_for_its_span_is_still_even():
+    widest = np.finfo(np.float64).max
+    mapped = Normalisation(-widest, widest).apply([-widest, -widest / 2, 0, widest])
+    np.testing.assert_allclose(mapped, [0, 0.25, 0.5, 1])
+
+
 def test_a_range_of_no_width_is_a_step():
     np.testing.assert_array_equal(Normalisation(5, 5).apply([4, 5, 6, np.nan]), [0, 0, 1, 0])
 

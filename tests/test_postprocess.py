@@ -102,6 +102,13 @@ def test_a_hole_stays_for_a_negative_click_alone():
     assert filled[20, 20]
 
 
+def test_a_hole_of_just_the_largest_area_closes():
+    ring = np.ones((3, 3), dtype=bool)
+    ring[1, 1] = False
+    assert fill_small_holes(ring, Clicks(), 1 / 8).all()
+    assert not fill_small_holes(ring, Clicks(), 0.124)[1, 1]
+
+
 def test_small_is_relative_to_the_mask():
     mask = np.zeros((120, 120), dtype=bool)
     mask[10:110, 10:110] = True
