@@ -6,6 +6,7 @@ import json
 import math
 import random
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -183,13 +184,15 @@ def _with_other_value(document: Any, rng: random.Random) -> Any:
     """The document with one of its values replaced, removed, renamed or repeated."""
     places = list(_places(document))
     if not places:
-        return rng.choice(_VALUES)
+        return deepcopy(rng.choice(_VALUES))
     container, key = rng.choice(places)
-    value, act = container[key], rng.randrange(6)
+    # Copies, or later changes would run in circles and reach into other cases.
+    value, act = deepcopy(container[key]), rng.randrange(6)
     if act == 0:
         del container[key]
     elif act == 1 and isinstance(container, list):
-        container.extend([value] * rng.choice((1, 9, 300)))
+        times = rng.choice((1, 3) if isinstance(value, (dict, list)) else (1, 9, 300))
+        container.extend(deepcopy(value) for _ in range(times))
     elif act == 1:
         container[rng.choice(("", "x", "object", "shape", "k" * 2000))] = value
     elif act == 2:
@@ -197,7 +200,7 @@ def _with_other_value(document: Any, rng: random.Random) -> Any:
     elif act == 3 and type(value) is int:
         container[key] = value + rng.choice((-1, 1, 2, 8, 1 << 31))
     else:
-        container[key] = rng.choice(_VALUES)
+        container[key] = deepcopy(rng.choice(_VALUES))
     return document
 
 

@@ -290,13 +290,18 @@ def main() -> int:
     began, report = time.monotonic(), Report()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         cases = fuzz(options.cases, options.seed, Path(name), options.patience, options.kind)
+        told = 0
         for done, report in enumerate(cases, 1):
+            # At once, so that a run that is cut short has told what it found.
+            for finding in report.findings[told:]:
+                print(finding, flush=True)
+            told = len(report.findings)
             if done % 5000 == 0:
-                print(f"{done} cases, {len(report.findings)} findings", flush=True)
+                print(f"{done} cases, {told} findings", flush=True)
     print(f"{options.cases} cases of seed {options.seed} in {time.monotonic() - began:.0f} s")
     for outcome, times in sorted(report.outcomes.items()):
         print(f"{times:8d}  {outcome}")
-    print("\n".join(report.findings) or "nothing found")
+    print(f"{len(report.findings)} findings")
     return bool(report.findings)
 
 
