@@ -83,8 +83,11 @@ def save_model(path: Path, network: FCTSFN, card: ModelCard) -> str:
     with replace_file(path) as temporary:
         header, data = _parts(save(tensors))
         digest = _digest(json.loads(header), data)
+        # Written here, since the library orders the metadata by chance and the file's hash counts.
         metadata = {"card": card.model_dump_json(), _DIGEST: digest}
-        content = save(tensors, metadata=metadata)
+        text = json.dumps({"__metadata__": metadata, **json.loads(header)}).encode()
+        text += b" " * (-len(text) % 8)
+        content = len(text).to_bytes(8, "little") + text + data
         temporary.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
