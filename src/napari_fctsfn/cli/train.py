@@ -28,12 +28,15 @@ def train(
     name: Annotated[
         str, typer.Option("--name", metavar="NAME", help="Name of the model.")
     ] = "trained",
+    mixture: Annotated[
+        str, typer.Option("--mixture", metavar="NAME", help="Data sets: default or photo.")
+    ] = "default",
     share: Annotated[
         list[str] | None,
         typer.Option(
             "--share",
             metavar="SET=SHARE",
-            help="Share of a data set in the crops; once for each. [default: the default model's]",
+            help="Share of a data set in the crops, instead of a mixture; once for each.",
             show_default=False,
         ),
     ] = None,
@@ -54,7 +57,11 @@ def train(
     ] = 2e-4,
     start: Annotated[
         str,
-        typer.Option("--start", metavar="imagenet|random", help="First weights of that stream."),
+        typer.Option(
+            "--start",
+            metavar="imagenet|random|MODEL",
+            help="First weights: of that stream, or a model's name or file for all of them.",
+        ),
     ] = "imagenet",
     device: Annotated[
         str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
@@ -68,17 +75,26 @@ def train(
     save_every: Annotated[
         int, typer.Option("--save-every", metavar="N", help="Steps between checkpoints.")
     ] = 100,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--minutes",
+            metavar="M",
+            help="Stop after so long with a checkpoint; the same command goes on.",
+        ),
+    ] = None,
     _debug: Debug = False,
 ) -> None:
     """Train a model reproducibly: checkpoint, log, and a model file with its card."""
     from napari_fctsfn.predict.engine import choose_device
-    from napari_fctsfn.train import TrainSettings, train_model
+    from napari_fctsfn.train import MIXTURES, TrainSettings, train_model
 
     one_of("--recipe", recipe, ["modern"])
     check_output_folder("--output", output, exists=True)
     if Path(name).name != name:
         raise InputError(f"--name {name!r} is no name: it becomes the file NAME.safetensors")
-    settings: dict[str, Any] = {} if share is None else {"mixture": _shares(share)}
+    chosen = MIXTURES[one_of("--mixture", mixture, list(MIXTURES))]
+    settings: dict[str, Any] = {"mixture": chosen if share is None else _shares(share)}
     try:
         settings |= {
             "data": data,
@@ -90,16 +106,20 @@ def train(
             "seed": seed,
             "rate": rate,
             "backbone_rate": backbone_rate,
-            "start": one_of("--start", start, ["imagenet", "random"]),
+            "start": start,
             "device": str(choose_device(device)),
             "precision": one_of("--precision", precision, ["bf16", "fp32"]),
             "workers": workers,
             "save_every": save_every,
+            "minutes": minutes,
         }
         checked = TrainSettings(**settings)
     except ValueError as error:
         raise InputError(str(error)) from error
     path = train_model(checked, name)
+    if path is None:
+        typer.echo(f"{minutes:g} minutes are over: the same command goes on from the checkpoint")
+        return
     typer.echo(f"{path}: use it with --model {path}")
 
 

@@ -4,6 +4,29 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+
+def boundary_weight(truth: Tensor, weight: float = 2.0, width: int = 2) -> Tensor:
+    """What a pixel counts for its nearness to the object's boundary.
+
+    Parameters
+    ----------
+    truth : Tensor of float, shape (batch, 1, rows, columns)
+        The object, 0 or 1.
+    weight : float
+        Of the pixels of the band; all others count one.
+    width : int
+        Pixels of the band on either side of the boundary.
+
+    Returns
+    -------
+    Tensor of float, shape (batch, 1, rows, columns)
+    """
+    size = 2 * width + 1
+    grown = max_pool2d(truth, size, 1, width)
+    shrunken = -max_pool2d(-truth, size, 1, width)
+    return 1 + (weight - 1) * (grown - shrunken)
 
 
 def normalized_focal_loss(
@@ -14,15 +37,17 @@ def normalized_focal_loss(
     Parameters
     ----------
     logit : Tensor of float, shape (batch, 1, rows, columns)
-    truth, valid : Tensor of float, shape (batch, 1, rows, columns)
-        The object, 0 or 1, and what counts, 0 or 1.
+    truth : Tensor of float, shape (batch, 1, rows, columns)
+        The object, 0 or 1.
+    valid : Tensor of float, shape (batch, 1, rows, columns)
+        What each pixel counts, 0 where nothing is known.
     gamma : float
         Exponent of the focal weight.
 
     Returns
     -------
     Tensor, shape (batch,)
-        Mean over the valid pixels of each example.
+        Weighted mean over the pixels of each example.
     """
     logit = logit.float()
     log_right = torch.nn.functional.logsigmoid(torch.where(truth > 0.5, logit, -logit))

@@ -10,30 +10,36 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, binary_erosion
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample
 
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.evaluate.datasets import DataSet, DataSetError
 
-DEFAULT_MIXTURE = {
-    "voc_subset": 0.36,
-    "bsds_regions": 0.15,
-    "coco_mval": 0.14,
-    "dsb2018": 0.11,
-    "isbi2012_em": 0.07,
-    "usgra": 0.05,
-    "wbc": 0.03,
-    "pfc_neurons": 0.03,
-    "axon_sem": 0.03,
-    "chloroplast_em": 0.02,
-    "spine_mr": 0.01,
+MIXTURES: dict[str, dict[str, float]] = {
+    "photo": {"voc_subset": 0.5, "coco_mval": 0.25, "bsds_regions": 0.25},
+    "default": {
+        "voc_subset": 0.28,
+        "bsds_regions": 0.13,
+        "coco_mval": 0.14,
+        "dsb2018": 0.12,
+        "isbi2012_em": 0.08,
+        "usgra": 0.06,
+        "axon_sem": 0.05,
+        "chloroplast_em": 0.04,
+        "wbc": 0.04,
+        "pfc_neurons": 0.03,
+        "spine_mr": 0.03,
+    },
 }
-"""Share of each data set in the crops of the default model."""
+"""Share of each data set in the crops, by the name of the mixture."""
 
 _SMALLEST_OBJECT = 30
 """Objects of fewer pixels in the picture are not trained on."""
+
+_CLOSE = 0.15
+"""Share of the crops that show only a part of the object, around a place on its border."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,14 @@ class Crop:
         The object; never empty.
     valid : array of bool, shape (size, size)
         False where the window reaches beyond the picture; left out of the loss.
+    close : bool
+        Whether it shows a part of the object, as a window around a correction does.
     """
 
     image: Tensor
     truth: NDArray[np.bool_]
     valid: NDArray[np.bool_]
+    close: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,7 +194,14 @@ class Mixture:
         centre = np.array([rows.min() + rows.max(), columns.min() + columns.max()]) / 2
         extent = max(np.ptp(rows), np.ptp(columns)) + 1
         shape = np.array(mask.shape)
-        if rng.random() < 0.2:
+        close = bool(rng.random() < _CLOSE and extent > self.size / 4)
+        if close:
+            low = np.array([rows.min(), columns.min()])
+            tight = mask[low[0] : rows.max() + 1, low[1] : columns.max() + 1]
+            border = np.argwhere(tight & ~binary_erosion(tight))
+            centre = low + border[rng.integers(len(border))] + rng.uniform(-0.1, 0.1, 2) * extent
+            side = max(extent * rng.uniform(0.25, 0.8), self.size / 4)
+        elif rng.random() < 0.2:
             side = float(shape.max())
             centre = (shape - 1) / 2
         else:
@@ -202,7 +218,7 @@ class Mixture:
         rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
         matrix = rotation * (flip * stretch * side / 2)[None, :]
         image, truth, valid = _resample(picture.image, mask, centre, matrix, self.size, side)
-        return Crop(_appearance(image, picture, photograph, rng), truth, valid)
+        return Crop(_appearance(image, picture, photograph, rng), truth, valid, close)
 
 
 def _resample(

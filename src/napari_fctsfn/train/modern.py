@@ -22,15 +22,29 @@ from tqdm import tqdm
 from napari_fctsfn import __version__
 from napari_fctsfn.clicks.click import Clicks
 from napari_fctsfn.clicks.sampling import error_click, initial_clicks
-from napari_fctsfn.models import ModelCard, TrainingSet, save_model, weights_licence
+from napari_fctsfn.models import (
+    LoadedModel,
+    ModelCard,
+    TrainingSet,
+    load_model,
+    resolve_model,
+    save_model,
+    weights_licence,
+)
 from napari_fctsfn.network import FCTSFN, NetworkConfig, build_network, interaction_maps
 from napari_fctsfn.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from napari_fctsfn.train.losses import dice_loss, normalized_focal_loss
-from napari_fctsfn.train.mixture import DEFAULT_MIXTURE, Crop, Mixture
+from napari_fctsfn.train.losses import boundary_weight, dice_loss, normalized_focal_loss
+from napari_fctsfn.train.mixture import MIXTURES, Crop, Mixture
 from napari_fctsfn.train.start import load_imagenet
 
 _SIMULATION_STEP = 2
 """Simulated clicks look at every second pixel: half of the time for a click a pixel off."""
+
+_CLICK_RADIUS = 3
+"""Pixels around a click that count more, since a user expects a click to be obeyed."""
+
+_CLICK_WEIGHT = 3.0
+"""What they count in addition."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +74,9 @@ class TrainSettings:
         Share of each data set, by folder name.
     network : NetworkConfig
         What to train.
-    start : {"imagenet", "random"}
-        Initial weights of the image stream.
+    start : str
+        Initial weights: ``imagenet`` or ``random`` for the image stream, or the path of a model
+        file of the same architecture for the whole network (phase two).
     device : str
         A torch device.
     precision : {"bf16", "fp32"}
@@ -70,6 +85,8 @@ class TrainSettings:
         Threads that make crops ahead.
     save_every : int
         Steps between checkpoints.
+    minutes : float, optional
+        Stop after so many minutes with a checkpoint; the same call again goes on.
     """
 
     data: Path
@@ -83,30 +100,33 @@ class TrainSettings:
     backbone_rate: float = 2e-4
     cooldown: float = 0.3
     average: float = 0.998
-    mixture: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_MIXTURE))
+    mixture: Mapping[str, float] = field(default_factory=lambda: dict(MIXTURES["default"]))
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    start: Literal["imagenet", "random"] = "imagenet"
+    start: str = "imagenet"
     device: str = "cpu"
     precision: Literal["bf16", "fp32"] = "bf16"
     workers: int = 1
     save_every: int = 100
+    minutes: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "states", "workers", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"minutes must be above zero, not {self.minutes}")
         if self.size < 64 or self.size % 32:
             raise ValueError(f"size must be a multiple of 32 from 64 up, not {self.size}")
 
     def describe(self) -> dict[str, Any]:
         """What decides the result, as plain values for log and model card."""
         values = asdict(self)
-        for name in ("data", "output", "workers", "save_every", "device"):
+        for name in ("data", "output", "workers", "save_every", "minutes", "device"):
             del values[name]
         return values | {"mixture": dict(self.mixture), "network": self.network.to_dict()}
 
 
-def train_model(settings: TrainSettings, name: str) -> Path:
+def train_model(settings: TrainSettings, name: str) -> Path | None:
     """Train, and write the averaged network with its card to ``NAME.safetensors`` in the output.
 
     Parameters
@@ -117,33 +137,43 @@ def train_model(settings: TrainSettings, name: str) -> Path:
 
     Returns
     -------
-    Path
-        The model file.
+    Path or None
+        The model file; None if the minutes were over before the last step.
 
     Raises
     ------
-    DataSetError, CheckpointError
+    DataSetError, CheckpointError, ModelError
         See `train`.
     """
     network = train(settings)
+    if network is None:
+        return None
+    parent = _parent(settings)
+    before = () if parent is None else parent.card.training_data
     sources = Mixture(settings.data, settings.mixture, settings.size).sources
+    learned = [
+        TrainingSet(
+            name=source.dataset.name,
+            licence=source.dataset.licence,
+            images=len(source.stems),
+            share=share / sum(settings.mixture.values()),
+        )
+        for source, share in zip(sources, settings.mixture.values(), strict=True)
+    ]
+    names = {entry.name for entry in learned}
+    learned += [
+        entry.model_copy(update={"share": 0.0}) for entry in before if entry.name not in names
+    ]
     card = ModelCard(
         name=name,
         version=__version__,
         description="Trained with the modern recipe on "
-        + ", ".join(source.dataset.name for source in sources)
+        + ", ".join(entry.name for entry in learned)
         + ".",
         architecture=settings.network.to_dict(),
-        weights_licence=weights_licence([source.dataset.licence for source in sources]),
-        training_data=tuple(
-            TrainingSet(
-                name=source.dataset.name,
-                licence=source.dataset.licence,
-                images=len(source.stems),
-                share=share / sum(settings.mixture.values()),
-            )
-            for source, share in zip(sources, settings.mixture.values(), strict=True)
-        ),
+        weights_licence=weights_licence([entry.licence for entry in learned]),
+        training_data=tuple(learned),
+        parent=None if parent is None else parent.sha256,
         training={"recipe": "modern", **settings.describe()},
     )
     path = settings.output / f"{name}.safetensors"
@@ -151,7 +181,20 @@ def train_model(settings: TrainSettings, name: str) -> Path:
     return path
 
 
-def train(settings: TrainSettings) -> FCTSFN:
+def _parent(settings: TrainSettings) -> LoadedModel | None:
+    """The model that phase two starts from."""
+    if settings.start in ("imagenet", "random"):
+        return None
+    model = load_model(resolve_model(settings.start))
+    if model.network.config != settings.network:
+        raise CheckpointError(
+            f"the model {settings.start} has another architecture than the one to be trained: "
+            f"start from one with {settings.network.to_dict()}"
+        )
+    return model
+
+
+def train(settings: TrainSettings) -> FCTSFN | None:
     """Train a network, resuming a checkpoint in the output folder if there is one.
 
     Parameters
@@ -160,22 +203,30 @@ def train(settings: TrainSettings) -> FCTSFN:
 
     Returns
     -------
-    FCTSFN
-        The averaged network, on the CPU, in evaluation mode.
+    FCTSFN or None
+        The averaged network, on the CPU, in evaluation mode; None if the minutes were over before
+        the last step.
 
     Raises
     ------
     DataSetError
         If training data are missing or do not fit.
     CheckpointError
-        If the checkpoint is damaged or belongs to other settings.
+        If the checkpoint is damaged or belongs to other settings, or the model to start from has
+        another architecture.
+    ModelError
+        If there is no such model to start from.
     """
+    limit = settings.minutes
+    deadline = None if limit is None else time.monotonic() + 60 * limit
     settings.output.mkdir(parents=True, exist_ok=True)
     mixture = Mixture(settings.data, settings.mixture, settings.size)
     torch.manual_seed(settings.seed)
     network = build_network(settings.network)
     if settings.start == "imagenet":
         load_imagenet(network)
+    elif (parent := _parent(settings)) is not None:
+        network.load_state_dict(parent.network.state_dict())
     network.to(settings.device)
     average = copy.deepcopy(network).requires_grad_(False)
     if settings.device == "cpu" and settings.precision == "bf16":
@@ -207,9 +258,13 @@ def train(settings: TrainSettings) -> FCTSFN:
             log.write(json.dumps(record) + "\n")
             log.flush()
             bar.set_postfix(loss=f"{losses:.3f}", iou=" ".join(f"{iou:.2f}" for iou in ious))
-            if (step + 1) % settings.save_every == 0 or step + 1 == settings.steps:
+            last = step + 1 == settings.steps
+            over = not last and deadline is not None and time.monotonic() > deadline
+            if (step + 1) % settings.save_every == 0 or last or over:
                 state = {"step": step + 1, "settings": settings.describe()}
                 save_checkpoint(checkpoint, modules, optimizer, state)
+            if over:
+                return None
     return average.cpu().eval()
 
 
@@ -305,8 +360,9 @@ def _step(
     truth = torch.from_numpy(np.stack(truths)).to(device, torch.float32)[:, None]
     valid = torch.from_numpy(np.stack([crop.valid for crop in crops])).to(device, torch.float32)
     valid = valid[:, None]
-    clicks = [initial_clicks(t, rng, _SIMULATION_STEP) for t in truths]
-    previous = [_initial_mask(t, rng) for t in truths]
+    previous = [_initial_mask(crop, rng) & crop.valid for crop in crops]
+    clicks = [_initial(t, mask, rng) for t, mask in zip(truths, previous, strict=True)]
+    weight = valid * boundary_weight(truth)
     _training_mode(network)
     total = torch.zeros((), device=device)
     ious = []
@@ -316,7 +372,8 @@ def _step(
         maps = _maps(clicks, previous, settings, network.map_channels).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             scores = network.click(features, maps)
-        focal = normalized_focal_loss(scores.logit, truth, valid)
+        near = (maps[:, :2].amin(dim=1, keepdim=True) < _CLICK_RADIUS).float()
+        focal = normalized_focal_loss(scores.logit, truth, weight * (1 + _CLICK_WEIGHT * near))
         coarse = normalized_focal_loss(scores.coarse, truth, valid)
         loss = focal + 0.5 * dice_loss(scores.logit, truth, valid) + 0.4 * coarse
         total = total + loss.mean() / settings.states
@@ -337,14 +394,41 @@ def _step(
     return round(float(total.detach()), 4), [round(iou, 3) for iou in ious]
 
 
-def _initial_mask(truth: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Mostly no previous mask; else the object as somebody else might have drawn it."""
-    if rng.random() > 0.15:
+def _initial_mask(crop: Crop, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Mostly no previous mask; else the object as a model or somebody else might have drawn it."""
+    truth = crop.truth
+    if rng.random() > (0.9 if crop.close else 0.15):
         return np.zeros_like(truth)
-    iterations = int(rng.integers(1, 10))
-    change = binary_dilation if rng.random() < 0.5 else binary_erosion
-    moved = shift(truth.astype(np.uint8), rng.integers(-8, 9, 2), order=0)
-    return np.asarray(change(moved, iterations=iterations))
+    kind = rng.integers(3)
+    if kind == 0:
+        change = binary_dilation if rng.random() < 0.5 else binary_erosion
+        moved = shift(truth.astype(np.uint8), rng.integers(-8, 9, 2), order=0)
+        return np.asarray(change(moved, iterations=int(rng.integers(1, 10))))
+    if kind == 1:
+        cells = int(rng.choice((4, 8, 16)))
+        coarse = truth.reshape(len(truth) // cells, cells, -1, cells).mean(axis=(1, 3))
+        noisy = coarse + rng.normal(0, 0.15, coarse.shape)
+        return np.kron(noisy > 0.5, np.ones((cells, cells), dtype=bool))
+    # right but for a few round places
+    mask = truth.copy()
+    rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
+    border = np.argwhere(truth & ~binary_erosion(truth))
+    for _ in range(rng.integers(1, 4)):
+        row, column = border[rng.integers(len(border))]
+        radius = rng.uniform(3, 0.15 * len(truth))
+        mask[(rows - row) ** 2 + (columns - column) ** 2 < radius**2] = rng.random() < 0.5
+    return mask
+
+
+def _initial(
+    truth: NDArray[np.bool_], previous: NDArray[np.bool_], rng: np.random.Generator
+) -> Clicks:
+    """First clicks: on the object, or in the error of a mask that is there already."""
+    if not previous.any():
+        return initial_clicks(truth, rng, _SIMULATION_STEP)
+    click = error_click(previous, truth, rng, _SIMULATION_STEP)
+    clicks = Clicks() if rng.random() < 0.5 else initial_clicks(truth, rng, _SIMULATION_STEP)
+    return clicks if click is None else clicks.append(click)
 
 
 def _maps(
