@@ -19,12 +19,13 @@ from typer.testing import CliRunner
 
 from napari_fctsfn.cli import app, stacks
 from napari_fctsfn.cli import train as train_verb
-from napari_fctsfn.clicks import Click, Clicks
+from napari_fctsfn.clicks import Click, Clicks, read_clicks
 from napari_fctsfn.models import ModelCard, choose_model, load_model, register_model, save_model
 from napari_fctsfn.network import NetworkConfig, build_network
 from napari_fctsfn.predict import Normalisation, Predictor
 from napari_fctsfn.train import TrainSettings
 
+ROOT = Path(__file__).parents[1]
 TINY = NetworkConfig(
     interaction_channels=(4, 4, 4, 4, 4),
     fusion_channels=8,
@@ -170,6 +171,22 @@ def test_click_files_in_the_layout_of_napari(here):
     assert (tifffile.imread("mask.tif") == prediction.full_mask()).all()
 
 
+def test_the_click_files_of_the_manual_can_be_read(here):
+    manual = (ROOT / "docs" / "command-line.md").read_text()
+    found = re.findall(r"```(json|csv)\n(.*?)```", manual, re.DOTALL)
+    assert sorted(kind for kind, _ in found) == ["csv", "json"]
+    for kind, text in found:
+        Path(f"c.{kind}").write_text(text)
+        assert len(read_clicks(Path(f"c.{kind}"))) >= 2
+
+
+def test_clicks_on_the_background_alone_are_told(here):
+    arguments = ["segment", "grey.png", "--negative", "3,4", "--output", "mask.tif"]
+    result = CliRunner().invoke(app, [*arguments, "--model", "tiny.safetensors"])
+    assert result.exit_code == 0
+    assert "give a --positive one" in result.stderr
+
+
 def test_the_first_of_two_objects_keeps_its_pixels(here):
     entries = [{"row": 10, "column": 20, "positive": True, "object": label} for label in (2, 1)]
     Path("c.json").write_text(json.dumps({**CLICK_FILE, "clicks": entries}))
@@ -196,6 +213,7 @@ CLICK = ("--positive", "10,20")
     ("arguments", "message"),
     [
         (("grey.png",), "no click: give --positive ROW,COLUMN or --clicks FILE"),
+        (("stack.tif", *CLICK, "--output", "./stack.tif"), "stack.tif is the image itself"),
         (("grey.png", "--positive", "10"), "--positive '10' is no click: give ROW,COLUMN"),
         (("grey.png", "--positive", "10;20"), "'10;20' is no click"),
         (("grey.png", "--positive", "1,2,3"), "'1,2,3' is no click"),
@@ -396,7 +414,7 @@ def test_unknown_models_are_named():
 def test_the_defaults_of_train_are_those_of_the_recipe():
     defaults = {f.name: f.default for f in TrainSettings.__dataclass_fields__.values()}
     options = inspect.signature(train_verb.train).parameters
-    shared = (set(options) & set(defaults)) - {"data", "output"}
+    shared = (set(options) & set(defaults)) - {"data", "output", "mixture"}
     assert {name: options[name].default for name in shared} == {n: defaults[n] for n in shared}
     assert shared >= {"steps", "seed", "batch", "size", "states", "rate", "start", "device"}
 
@@ -428,7 +446,7 @@ def test_train_hands_on_what_was_asked(here, monkeypatch):
         (("--output", "nowhere"), "--output nowhere: there is no such folder"),
         (("--output", "grey.png"), "is a file"),
         (("--recipe", "old"), "--recipe old is unknown; choose modern"),
-        (("--start", "voc"), "--start voc is unknown"),
+        (("--start", "voc"), "unknown model 'voc'; known models: default"),
         (("--steps", "0"), "steps must be at least 1, not 0"),
         (("--size", "100"), "size must be a multiple of 32"),
         (("--share", "a"), "--share a is not SET=SHARE"),

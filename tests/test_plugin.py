@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
+from napari_fctsfn.clicks import Click, ClickRecord, read_clicks
 from napari_fctsfn.models import ModelError, chosen_model
 from napari_fctsfn.plugin import AnnotateDock, tasks
 from napari_fctsfn.predict import Prediction
@@ -49,7 +51,7 @@ class SquarePredictor:
     def warm_up(self) -> None:
         self.warmed += 1
 
-    def predict(self, clicks: Any, previous: Any = None) -> Prediction:
+    def predict(self, clicks: Any, previous: Any = None, keep: bool = False) -> Prediction:
         assert self.gate.wait(20)
         if self.error is not None:
             raise self.error
@@ -206,7 +208,7 @@ def test_clicks_of_both_kinds_keep_the_order_in_which_they_were_made(open_dock: 
 def test_next_object_takes_a_free_label_and_spares_finished_ones(open_dock: Any) -> None:
     _, dock = open_dock(grey(40, 50))
     annotator = dock.annotator
-    with notified("object 1 has no clicks yet"):
+    with notified("click on object 1 before"):
         annotator.next_object()
     click(dock, 10, 12)
     annotator.next_object()
@@ -492,12 +494,85 @@ def test_a_removed_layer_stops_the_work_and_comes_back(open_dock: Any, name: str
         assert dock.wait_idle()
     annotator.undo()
     assert (annotator.site.labels.data == before).all()
-    assert dock.start_button.text() == "Resume"
-    assert dock.start()
+    assert dock.resume_button.isVisibleTo(dock)
+    dock.resume_button.click()
+    assert not dock.resume_button.isVisibleTo(dock)
+    assert annotator.polarity is True
+    assert viewer.layers.selection.active.mode == "add"
     order = [annotator.site.image, annotator.site.labels, *annotator.site.prompts.layers]
     assert list(viewer.layers) == order
     click(dock, 30, 30)
     assert annotator.site.labels.data.sum() == 50
+
+
+def test_all_layers_removed_come_back(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50))
+    click(dock, 10, 12)
+    layers = list(viewer.layers)
+    with notified("were removed: nothing is lost"):
+        viewer.layers.clear()
+        assert dock.wait_idle()
+    assert dock.resume_button.isEnabled()
+    dock.resume_button.click()
+    assert list(viewer.layers) == layers
+    assert dock.image.layer is layers[0]
+    click(dock, 30, 30)
+    assert layers[1].data.sum() == 50
+
+
+def test_a_new_object_begins_with_a_click_on_it(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    click(dock, 10, 12)
+    dock.annotator.choose_polarity(False)
+    dock.next_button.click()
+    assert dock.annotator.polarity is True
+    dock.annotator.choose_polarity(False)
+    click(dock, 30, 30, positive=False)
+    assert "press T and click on the object" in dock.hint.text()
+    with notified("click on object 2 before going on"):
+        dock.next_button.click()
+    dock.annotator.choose_polarity(True)
+    click(dock, 10, 12)
+    assert "on object 1, which is finished" in dock.hint.text()
+
+
+def test_a_points_layer_saved_by_napari_is_a_click_file(open_dock: Any, tmp_path: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    click(dock, 10, 12)
+    click(dock, 11, 15, positive=False)
+    for number, layer in enumerate(dock.annotator.site.prompts.layers):
+        (saved,) = layer.save(str(tmp_path / f"{number}.csv"))
+        assert read_clicks(Path(saved)) == [
+            ClickRecord(Click(10 + number, 12 + 3 * number, number == 0), (), 1)
+        ]
+
+
+def test_the_buttons_say_which_layer_gets_the_click(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50))
+    site = dock.annotator.site
+    viewer.layers.selection.active = site.labels
+    assert not dock.positive_button.isChecked()
+    assert not dock.negative_button.isChecked()
+    assert "press Object or Background" in dock.hint.text()
+    viewer.layers.selection.active = site.prompts.negative
+    assert site.prompts.negative.mode == "add"
+    assert dock.negative_button.isChecked()
+    dock.negative_button.click()
+    assert dock.negative_button.isChecked()
+    dock.positive_button.click()
+    assert dock.positive_button.isChecked()
+    assert not dock.negative_button.isChecked()
+
+
+def test_another_image_chosen_in_a_session_is_not_yet_annotated(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50))
+    click(dock, 10, 12)
+    other = viewer.add_image(grey(20, 30), name="other")
+    assert dock.wait_idle()
+    dock.image.choose(other)
+    assert "press Start again to go over to “other”" in dock.hint.text()
+    assert dock.start()
+    assert dock.annotator.site.image == other
 
 
 def test_renamed_and_reordered_layers_change_nothing(open_dock: Any) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_fctsfn.clicks import Click, Clicks
-from napari_fctsfn.predict.postprocess import drop_unclicked, fill_small_holes
+from napari_fctsfn.predict.postprocess import change_near, drop_unclicked, fill_small_holes
 
 
 def drawn(seed, density):
@@ -125,3 +125,34 @@ def test_nothing_and_everything_stay(value):
     clicks = Clicks([Click(1, 1), Click(2, 2, positive=False)])
     np.testing.assert_array_equal(drop_unclicked(mask, clicks), mask)
     np.testing.assert_array_equal(fill_small_holes(mask, clicks), mask)
+
+
+@settings(max_examples=200, deadline=None)
+@given(problem=PROBLEMS, seed=st.integers(0, 2**32))
+def test_a_drawn_mask_changes_at_the_click_only(problem, seed):
+    before, clicks = problem
+    after = np.random.default_rng(seed).random(before.shape) < 0.5
+    for click in clicks:
+        row, column = click.pixel
+        if not (0 <= row < before.shape[0] and 0 <= column < before.shape[1]):
+            continue
+        merged = change_near(before, after, click)
+        changed = merged != before
+        assert not (changed & (before == after)).any()
+        assert merged[row, column] == after[row, column]
+        if changed.any():
+            (part,) = [p for p in flood(before != after, EIGHT) if (row, column) in p]
+            assert part >= {tuple(map(int, pixel)) for pixel in np.argwhere(changed)}
+
+
+def test_a_rim_does_not_carry_a_change_around_the_object():
+    before = np.zeros((60, 60), dtype=bool)
+    before[20:40, 20:40] = True
+    before[26:34, 40:50] = True  # drawn by hand
+    after = np.zeros_like(before)
+    after[19:41, 19:40] = True  # a pixel more all around, what was drawn is gone
+    after[26:34, 8:20] = True  # what the click asks for
+    merged = change_near(before, after, Click(30, 10))
+    assert merged[26:34, 8:20].all()
+    assert merged[26:34, 40:50].all()
+    assert change_near(before, after, Click(5, 5)) is before

@@ -71,7 +71,7 @@ def segment(
     from napari_fctsfn.cli import stacks
     from napari_fctsfn.predict.images import read_image, write_tiff
 
-    _check_outputs(output, probability)
+    _check_outputs(output, probability, {"the image": image, "--clicks": clicks})
     typed = _typed(context.meta[_ORDER], positive or [], negative or [])
     from_file = [] if clicks is None else stacks.read_placed(clicks)
     chosen = [_indices(text) for text in slices or []]
@@ -85,15 +85,20 @@ def segment(
     if probability is not None and foreground is not None:
         write_tiff(probability, foreground)
     count = int((labels > 0).sum())
+    if not any(click.positive for planes in work.values() for c in planes.values() for click in c):
+        typer.echo("all clicks are on the background: give a --positive one", err=True)
     typer.echo(f"{output}: {count} of {labels.size} pixels, on {predictor.device}")
 
 
-def _check_outputs(output: Path, probability: Path | None) -> None:
+def _check_outputs(output: Path, probability: Path | None, inputs: dict[str, Path | None]) -> None:
     given = {"--output": output} | ({} if probability is None else {"--probability": probability})
     for option, path in given.items():
         check_output_file(option, path)
         if path.suffix.lower() not in (".tif", ".tiff"):
             raise InputError(f"{option} {path} is written as TIFF; give a name ending in .tif")
+        for name, source in inputs.items():
+            if source is not None and path.resolve() == source.resolve():
+                raise InputError(f"{option} {path} is {name} itself; give another name")
     if output == probability:
         raise InputError(f"--output and --probability are the same file {output}; give two names")
 

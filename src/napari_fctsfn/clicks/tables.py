@@ -21,6 +21,7 @@ from napari_fctsfn.clicks.records import (
 )
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+_KIND = {"positive": True, "negative": False}
 _TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
@@ -68,18 +69,18 @@ def _axes(header: list[str], place: str) -> list[int]:
             f"{place}: the header {shown(','.join(header))} needs the columns axis-0 and axis-1 "
             f"(and so on, for slices), parted by commas, as napari saves points"
         )
-    if "positive" not in header:
+    if not {"positive", "polarity"} & set(header):
         raise ClickFileError(f"{place}: the column 'positive' is missing; add it, True or False")
     return [header.index(name) for name in wanted]
 
 
 def _row(named: dict[str, str], coordinates: Sequence[str], place: str) -> ClickRecord:
     *index, row, column = [_number(text, "coordinate", place) for text in coordinates]
-    positive = _TRUTH.get(named["positive"].strip().lower())
+    name, known = ("positive", _TRUTH) if "positive" in named else ("polarity", _KIND)
+    positive = known.get(named[name].strip().lower())
     if positive is None:
-        raise ClickFileError(
-            f"{place}: positive must be True or False, not {shown(named['positive'])}"
-        )
+        choice = "True or False" if known is _TRUTH else "positive or negative"
+        raise ClickFileError(f"{place}: {name} must be {choice}, not {shown(named[name])}")
     label = None
     if text := named.get("object", "").strip():
         label = math.floor(number := _number(text, "object", place))

@@ -97,10 +97,12 @@ class Annotator(QObject):
         return None if self.site is None else self.site.session
 
     @property
-    def clicks_positive(self) -> bool:
-        """Whether the next click is one on the object."""
+    def polarity(self) -> bool | None:
+        """Whether the next click is one on the object; None if another layer would get it."""
         active = self.viewer.layers.selection.active
-        return self.site is None or active != self.site.prompts.negative
+        if self.site is None or active == self.site.prompts.positive:
+            return True
+        return False if active == self.site.prompts.negative else None
 
     @property
     def layers_missing(self) -> bool:
@@ -168,6 +170,8 @@ class Annotator(QObject):
         self._keys.bind([self.viewer, site.labels, *site.prompts.layers])
         site.show_object()
         self._observe(site)
+        for layer in site.prompts.layers:
+            layer.mode = "add"
         self._activate(site.prompts.positive)
         self._settle.start()
         return True
@@ -175,7 +179,7 @@ class Annotator(QObject):
     def stop(self) -> None:
         """End the annotation: the labels stay, and the session is kept with them."""
         if self.site is not None:
-            keep(self.site.session, self.site.labels)
+            keep(self.site.session, self.site.labels, self.site.image)
             self._keys.release()
             site, self.site = self.site, None
             self.problem, self.last = "", None
@@ -185,7 +189,8 @@ class Annotator(QObject):
         """Put back those of our layers that have been removed from the viewer."""
         if self.site is not None:
             self.site.add_missing()
-            self._sound()
+            if (site := self._sound()) is not None:
+                self._activate(site.prompts.positive)
 
     def close(self) -> None:
         """Stop, take off keys and connections, and let a running task end by itself."""
@@ -207,7 +212,7 @@ class Annotator(QObject):
 
     def switch_polarity(self) -> None:
         """Click the other kind from now on."""
-        self.choose_polarity(not self.clicks_positive)
+        self.choose_polarity(not self.polarity)
 
     def next_object(self) -> None:
         """Finish the current object and go on to the next free label."""
@@ -216,8 +221,10 @@ class Annotator(QObject):
             try:
                 site.session.next_object()
             except SessionError as error:
-                show_warning(f"There is no next object: {error}.")
+                show_warning(f"There is no next object yet: {error}.")
             else:
+                # a new object begins with a click on it
+                self._activate(site.prompts.positive)
                 self._after(site, Step(None, None))
 
     def undo(self) -> None:

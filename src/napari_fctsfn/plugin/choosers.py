@@ -62,6 +62,11 @@ class LayerChooser(QComboBox):
         index = self.currentIndex()
         return self._layers[index] if 0 <= index < len(self._layers) else None
 
+    @property
+    def layers(self) -> list[Any]:
+        """All that can be chosen, newest first."""
+        return [layer for layer in self._layers if layer is not None]
+
     def choose(self, layer: Layer | None) -> None:
         """Choose a layer; None chooses none. One that is not listed changes nothing."""
         if layer in self._layers:

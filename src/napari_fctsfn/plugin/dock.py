@@ -12,7 +12,6 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import (
     QApplication,
-    QButtonGroup,
     QComboBox,
     QFormLayout,
     QFrame,
@@ -26,6 +25,7 @@ from qtpy.QtWidgets import (
 
 from napari_fctsfn.plugin.annotate import Annotator
 from napari_fctsfn.plugin.choosers import LayerChooser
+from napari_fctsfn.plugin.keeping import annotated
 from napari_fctsfn.plugin.keys import NEXT, POLARITY, REDO, UNDO, native
 from napari_fctsfn.plugin.prompts import NEGATIVE_COLOR, POSITIVE_COLOR
 from napari_fctsfn.plugin.status import hint, status
@@ -61,6 +61,8 @@ class AnnotateDock(QWidget):
         self.model, self.device = _choice(), _choice()
         self.licence = _text("licence")
         self.start_button = QPushButton("Start")
+        self.resume_button = QPushButton("Resume")
+        self.resume_button.setToolTip("Put the layers back that were removed, and go on")
         self.positive_button = _kind("●  Object", POSITIVE_COLOR, "white", "the thing itself")
         self.negative_button = _kind("✕  Background", NEGATIVE_COLOR, "black", "anything else")
         self.next_button = _action("Next object", NEXT, "Finish this object and take a new label")
@@ -74,15 +76,18 @@ class AnnotateDock(QWidget):
         self._refresh()
 
     def start(self) -> bool:
-        """Begin with what is chosen, or put removed layers back; return whether that worked."""
+        """Begin with what is chosen; return whether that worked."""
         annotator = self.annotator
-        if annotator.layers_missing:
-            annotator.resume()
-        elif not annotator.start(self.image.layer, self.labels.layer):
+        if not annotator.start(self.image.layer, self.labels.layer):
             return False
-        # the next start goes on with these labels and their clicks
-        self.labels.choose(annotator.site.labels if annotator.site else None)
+        self._show_site()
         return not annotator.problem
+
+    def resume(self) -> bool:
+        """Put removed layers back and go on; return whether that worked."""
+        self.annotator.resume()
+        self._show_site()
+        return not self.annotator.problem
 
     def wait_idle(self, timeout_ms: int = 30_000) -> bool:
         """Process events until nothing is pending; return whether that was so in time."""
@@ -141,15 +146,13 @@ class AnnotateDock(QWidget):
         column.setSpacing(8)
         column.addLayout(form)
         column.addWidget(self.start_button)
+        column.addWidget(self.resume_button)
         column.addWidget(self.status)
         column.addWidget(self.hint)
         column.addWidget(self.kinds)
         column.addStretch(1)
 
     def _connect(self) -> None:
-        group = QButtonGroup(self)
-        group.addButton(self.positive_button)
-        group.addButton(self.negative_button)
         annotator = self.annotator
         annotator.changed.connect(self._refresh)
         annotator.assistant.listed.connect(self._on_choices)
@@ -159,14 +162,22 @@ class AnnotateDock(QWidget):
         self.model.textActivated.connect(self._remember_model)
         self.device.currentIndexChanged.connect(self._on_model)
         self.start_button.clicked.connect(self.start)
+        self.resume_button.clicked.connect(self.resume)
         self.positive_button.clicked.connect(lambda: annotator.choose_polarity(True))
         self.negative_button.clicked.connect(lambda: annotator.choose_polarity(False))
         self.next_button.clicked.connect(annotator.next_object)
         self.undo_button.clicked.connect(annotator.undo)
         self.redo_button.clicked.connect(annotator.redo)
 
+    def _show_site(self) -> None:
+        """Choose the layers at work: the next start goes on with these labels and their clicks."""
+        site = self.annotator.site
+        if site is not None:
+            self.image.choose(site.image)
+            self.labels.choose(site.labels)
+
     def _on_image(self) -> None:
-        self.labels.choose(None)
+        self.labels.choose(annotated(self.image.layer, self.labels.layers))
         self.annotator.preview(self.image.layer)
         self._refresh()
 
@@ -201,23 +212,18 @@ class AnnotateDock(QWidget):
         annotator, session = self.annotator, self.annotator.session
         working = session is not None and not annotator.problem
         self.licence.setText(f"Weights: {self.model.currentData() or '…'}")
-        self.start_button.setText(self._start_text())
+        self.start_button.setText("Start" if session is None else "Start again")
+        self.resume_button.setVisible(annotator.layers_missing)
         self.start_button.setEnabled(
             self.image.layer is not None and annotator.assistant.replayer is not None
         )
         self.kinds.setEnabled(working)
         self.undo_button.setEnabled(session is not None and session.history.can_undo)
         self.redo_button.setEnabled(session is not None and session.history.can_redo)
-        positive = annotator.clicks_positive
-        self.positive_button.setChecked(positive)
-        self.negative_button.setChecked(not positive)
-        self.hint.setText(hint(annotator, self.image.layer is not None))
+        self.positive_button.setChecked(annotator.polarity is True)
+        self.negative_button.setChecked(annotator.polarity is False)
+        self.hint.setText(hint(annotator, self.image.layer))
         self.status.setText(status(annotator))
-
-    def _start_text(self) -> str:
-        if self.annotator.layers_missing:
-            return "Resume"
-        return "Start" if self.annotator.session is None else "Start again"
 
 
 def _choice() -> QComboBox:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from napari.layers import Labels
+from napari.layers import Image, Labels
 from napari.utils.notifications import show_warning
 
-from napari_fctsfn.plugin.layers import capacity
+from napari_fctsfn.plugin.layers import capacity, image_shape
 from napari_fctsfn.session import Session, SessionError, from_document, to_document
 
 if TYPE_CHECKING:
@@ -16,10 +17,24 @@ if TYPE_CHECKING:
 METADATA = "napari-fctsfn"
 """Key of the metadata."""
 
+_IMAGE = "napari-fctsfn image"
+"""Key of the name of the image that was annotated."""
 
-def keep(session: Session, labels: Labels) -> None:
+
+def keep(session: Session, labels: Labels, image: Image) -> None:
     """Keep a session with its labels; what still waits for a prediction is left out."""
-    labels.metadata = {**labels.metadata, METADATA: to_document(session)}
+    kept = {METADATA: to_document(session), _IMAGE: image.name}
+    labels.metadata = {**labels.metadata, **kept}
+
+
+def annotated(image: Image | None, labels: Iterable[Labels]) -> Labels | None:
+    """The first of some labels that a session of this image is kept with; None if none is."""
+    if image is not None:
+        for layer in labels:
+            same = layer.metadata.get(_IMAGE) == image.name
+            if same and METADATA in layer.metadata and layer.data.shape == image_shape(image):
+                return layer
+    return None
 
 
 def open_session(

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 from napari_fctsfn.plugin.keys import NEXT, POLARITY, native
 
 if TYPE_CHECKING:
+    from napari.layers import Image
+
     from napari_fctsfn.plugin.annotate import Annotator
+    from napari_fctsfn.plugin.site import Site
+    from napari_fctsfn.session import Plane
 
 
 def status(annotator: Annotator) -> str:
@@ -27,7 +31,7 @@ def status(annotator: Annotator) -> str:
         parts[-1] += " in this slice"
     if session.busy:
         parts.append("working…")
-    elif annotator.last is not None:
+    elif annotator.last is not None and annotator.last.replay.plane == plane:
         last = annotator.last
         parts.append(f"{last.seconds * 1000:.0f} ms on {last.device}")
     else:
@@ -35,19 +39,43 @@ def status(annotator: Annotator) -> str:
     return " · ".join(parts)
 
 
-def hint(annotator: Annotator, has_image: bool) -> str:
-    """What to do next."""
-    session = annotator.session
+def hint(annotator: Annotator, chosen: Image | None) -> str:
+    """What to do next, where `chosen` is the image chosen in the dock."""
+    session, site = annotator.session, annotator.site
     if annotator.problem:
         return annotator.problem
-    if session is None:
-        return _first(annotator, has_image)
+    if session is None or site is None:
+        return _first(annotator, chosen is not None)
+    if chosen is not None and chosen != site.image:
+        return (
+            f"“{site.image.name}” is being annotated: press Start again to go over to "
+            f"“{chosen.name}”."
+        )
     plane = annotator.source.plane()
     if plane is None:
         why = annotator.source.why_no_slice()
         return f"{why[0].upper()}{why[1:]}."
+    if annotator.polarity is None:
+        return "To click again, press Object or Background: another layer is active now."
+    return _next_click(site, plane)
+
+
+def _next_click(site: Site, plane: Plane) -> str:
+    """Where to click in a slice."""
+    session = site.session
+    clicks = session.clicks(session.current, plane)
     if not any(True for _ in session.planes(session.current)):
         return f"Click on the thing that object {session.current} shall be."
+    if not len(clicks):
+        return f"Click on object {session.current} in this slice, or {native(NEXT)} for the next."
+    there = int(site.labels_of(plane)[clicks[-1].pixel])
+    if there not in (0, session.current):
+        return f"The last click is on object {there}, which is finished and stays as it is."
+    if not len(clicks.positive):
+        return (
+            f"These clicks say what object {session.current} is not: press {native(POLARITY)} and "
+            "click on the object."
+        )
     return (
         f"Click where the mask is wrong; {native(POLARITY)} switches between object and "
         f"background. {native(NEXT)} goes on to the next object."

@@ -1,12 +1,12 @@
-"""What is tidied in a mask: components nobody clicked on, and small holes."""
+"""What is tidied in a mask: components nobody clicked on, small holes; drawn parts are kept."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import label
+from scipy.ndimage import binary_dilation, binary_opening, label
 
-from napari_fctsfn.clicks import Clicks
+from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.predict.prediction import mask_box
 
 _EIGHT = np.ones((3, 3), dtype=bool)
@@ -88,6 +88,41 @@ def fill_small_holes(
     filled = mask.copy()
     filled[box[0] : box[2], box[1] : box[3]] |= fill[labels]
     return filled
+
+
+def change_near(
+    before: NDArray[np.bool_], after: NDArray[np.bool_], click: Click
+) -> NDArray[np.bool_]:
+    """The mask before, changed only where the change hangs together with a click.
+
+    The progressive merge of FocalClick (Chen et al., CVPR 2022, section 3.3): what was drawn by
+    hand elsewhere stays. A rim of one or two pixels does not connect a change to the click.
+
+    Parameters
+    ----------
+    before, after : array of bool, shape (rows, columns)
+        The mask there was and the one that is proposed.
+    click : Click
+        In coordinates of the masks, inside them.
+
+    Returns
+    -------
+    array of bool, same shape
+        `before` itself if nothing changes at the click.
+    """
+    change = before != after
+    (row,), (column,) = _indices(Clicks([click]), (0, 0, *change.shape))
+    if not change[row, column]:
+        return before
+    joined, _ = label(change, _EIGHT)
+    near = joined == joined[row, column]
+    parts, _ = label(binary_opening(change, _EIGHT), _EIGHT)
+    touched = np.unique(parts[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3])
+    touched = touched[touched > 0]
+    if len(touched):
+        near &= binary_dilation(np.isin(parts, touched), _EIGHT, iterations=2)
+    merged: NDArray[np.bool_] = np.where(near, after, before)
+    return merged
 
 
 def _indices(

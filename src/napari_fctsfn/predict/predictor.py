@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from napari_fctsfn.models import LoadedModel, load_model, resolve_model
 from napari_fctsfn.predict import windows
 from napari_fctsfn.predict.engine import Engine, choose_device, resize
 from napari_fctsfn.predict.normalisation import Normalisation, as_rgb
-from napari_fctsfn.predict.postprocess import drop_unclicked, fill_small_holes
+from napari_fctsfn.predict.postprocess import change_near, drop_unclicked, fill_small_holes
 from napari_fctsfn.predict.prediction import Prediction, mask_box
 from napari_fctsfn.predict.settings import Settings
 from napari_fctsfn.predict.windows import Box, Window
@@ -157,6 +157,7 @@ class Predictor:
         clicks: Clicks,
         previous: Prediction | NDArray[np.bool_] | None = None,
         settings: Settings | None = None,
+        keep: bool = False,
     ) -> Prediction:
         """The mask after the last of `clicks`, given the mask before it.
 
@@ -167,11 +168,14 @@ class Predictor:
         previous : Prediction or array of bool, shape (rows, columns), optional
             The mask before the last click, or any mask to be corrected.
         settings : Settings, optional
+        keep : bool
+            Whether the previous mask was drawn with care, so that it may change only where the
+            change hangs together with the last click.
 
         Returns
         -------
         Prediction
-            A pure function of image, clicks, previous mask and settings.
+            A pure function of image, clicks, previous mask, settings and `keep`.
 
         Raises
         ------
@@ -189,10 +193,16 @@ class Predictor:
             before = _as_region(previous, current.shape)
             while True:
                 try:
-                    return self._predict(current, clicks, before, settings)
+                    prediction = self._predict(current, clicks, before, settings)
+                    break
                 except torch.OutOfMemoryError:
                     if not self._engine.give_way():
                         raise
+        if not keep or before is None:
+            return prediction
+        box = prediction.bbox
+        (last,) = clicks[len(clicks) - 1 :].scaled((1.0, 1.0), (box[0], box[1]))
+        return replace(prediction, mask=change_near(before.within(box), prediction.mask, last))
 
     def replay(
         self,

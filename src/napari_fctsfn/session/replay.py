@@ -77,7 +77,10 @@ class Replayer:
         if prediction is None and replay.given is not None:
             previous = replay.given.full()
         for count in range(done + 1, len(replay.clicks) + 1):
-            prediction = self.predictor.predict(replay.clicks[:count], previous)
+            # What somebody has drawn may change at the click and nowhere else.
+            prediction = self.predictor.predict(
+                replay.clicks[:count], previous, keep=replay.given is not None
+            )
             self._remember(self._key(replay, count, key), prediction)
             previous = prediction
         return prediction

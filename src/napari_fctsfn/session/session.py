@@ -155,10 +155,10 @@ class Session:
         SessionError
             If the current object has nothing yet, or no label is left.
         """
-        if self._highest < self.current and not any(True for _ in self.planes(self.current)):
-            raise SessionError(
-                f"object {self.current} has no clicks yet: click on it before going on to the next"
-            )
+        label = self.current
+        clicked = any(len(self.clicks(label, plane).positive) for plane in self.planes(label))
+        if self._highest < label and not clicked:
+            raise SessionError(f"click on object {label} before going on to the next")
         label = self._free_label()
         self.history.ask(NextObject(self.current, label))
         self.current = label

@@ -219,13 +219,14 @@ def train(settings: TrainSettings) -> FCTSFN | None:
     """
     limit = settings.minutes
     deadline = None if limit is None else time.monotonic() + 60 * limit
+    parent = _parent(settings)
     settings.output.mkdir(parents=True, exist_ok=True)
     mixture = Mixture(settings.data, settings.mixture, settings.size)
     torch.manual_seed(settings.seed)
     network = build_network(settings.network)
     if settings.start == "imagenet":
         load_imagenet(network)
-    elif (parent := _parent(settings)) is not None:
+    elif parent is not None:
         network.load_state_dict(parent.network.state_dict())
     network.to(settings.device)
     average = copy.deepcopy(network).requires_grad_(False)
