@@ -36,7 +36,18 @@ CARD = ModelCard(name="tiny", version="0", architecture={}, weights_licence="MIT
 SUMMARY_KEYS = {
     *("noc85", "noc90", "unreached85", "unreached90"),
     *("miou1", "miou3", "miou5", "miou10", "miou20"),
-    *("seconds_per_click", "objects", "model", "model_sha256", "protocol", "post", "seed"),
+    *(
+        "intervals",
+        "harmful",
+        "jitter",
+        "seconds_per_click",
+        "objects",
+        "model",
+        "model_sha256",
+        "protocol",
+        "post",
+        "seed",
+    ),
 }
 
 

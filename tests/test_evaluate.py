@@ -21,6 +21,7 @@ from napari_fctsfn.evaluate import (
     DataSet,
     DataSetError,
     ObjectReference,
+    clustered_interval,
     evaluate_objects,
     iou,
     number_of_clicks,
@@ -333,6 +334,31 @@ def _list(data: DataSet, text: str) -> Path:
     return path
 
 
+@given(st.lists(st.floats(0, 20), min_size=2, max_size=30))
+def test_an_interval_holds_the_mean_of_equal_clusters_and_is_wider_for_few(
+    values: list[float],
+) -> None:
+    alone = clustered_interval(values, range(len(values)))
+    assert min(values) - 1e-9 <= alone[0] <= alone[1] <= max(values) + 1e-9
+    # Ten copies of an object within a picture say no more than one.
+    copies = clustered_interval(values * 10, [*range(len(values))] * 10)
+    assert copies == pytest.approx(alone)
+    assert clustered_interval(values, ["one picture"] * len(values)) == pytest.approx(
+        (np.mean(values), np.mean(values))
+    )
+
+
+def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        pictures = np.repeat(np.arange(25), 4)
+        values = rng.normal(size=25)[pictures] + rng.normal(size=100)
+        low, high = clustered_interval(values.tolist(), pictures.tolist(), draws=400)
+        covered += low <= 0 <= high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
 def test_summary_and_table(data: DataSet, tmp_path: Path) -> None:
     predictor = GrowingPredictor(boxes(2) == 2, gain=1)
     objects = data.objects(_list(data, "b"))
@@ -348,6 +374,8 @@ def test_summary_and_table(data: DataSet, tmp_path: Path) -> None:
     assert summary["miou5"] == pytest.approx((0.5 + 1) / 2)
     assert summary["miou10"] is None
     assert summary["objects"] == 2
+    assert summary["harmful"] == 0
+    assert summary["intervals"]["miou1"] == pytest.approx((0.2, 0.2))
     write_results(tmp_path / "out", results, summary, 9)
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
     with (tmp_path / "out" / "objects.csv").open() as file:

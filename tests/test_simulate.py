@@ -113,6 +113,32 @@ def test_the_next_click_is_that_of_the_reference(protocol, situation):
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+@given(situation=situations(), jitter=st.floats(0.01, 1), seed=st.integers(0, 99))
+def test_a_jittered_click_is_on_the_same_error_and_nearly_as_deep(
+    protocol, situation, jitter, seed
+):
+    mask, truth, ignore, clicks = situation
+    exact = next_click(mask, truth, clicks, protocol, ignore)
+    rng = np.random.default_rng(seed)
+    click = next_click(mask, truth, clicks, protocol, ignore, jitter=jitter, rng=rng)
+    assert (click is None) == (exact is None)
+    if click is None or click == exact:
+        return
+    assert click.pixel not in {other.pixel for other in clicks}
+    region = errors(mask, truth, ignore)[0 if exact.positive else 1]
+    (part,) = [part for part in components(region) if exact.pixel in part]
+    assert click.pixel in part
+    depth = depths(region)
+    assert depth[click.pixel] >= (1 - jitter) ** 2 * depth[exact.pixel] - 1e-9
+
+
+def test_a_jitter_needs_chance():
+    truth = np.ones((3, 3), dtype=bool)
+    with pytest.raises(InputError, match=r"jitter of 0\.5 needs a random generator"):
+        next_click(~truth, truth, Clicks(), jitter=0.5)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @given(situation=situations())
 def test_the_click_is_on_an_error_that_counts(protocol, situation):
     mask, truth, ignore, clicks = situation

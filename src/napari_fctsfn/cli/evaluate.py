@@ -56,11 +56,19 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    jitter: Annotated[
+        float,
+        typer.Option(
+            "--jitter", metavar="J", help="How far off the deepest pixel clicks fall, 0 to 1."
+        ),
+    ] = 0.0,
     limit: Annotated[
         int | None,
         typer.Option("--limit", metavar="N", help="Evaluate N objects, chosen by the seed."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="S", help="Seed of that choice.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="S", help="Seed of that choice and of the jitter.")
+    ] = 0,
     device: Device = "auto",
     _debug: Debug = False,
 ) -> None:
@@ -83,6 +91,8 @@ def evaluate(
         raise InputError(f"--max-clicks {max_clicks}: give a number from 1 to {_MOST_CLICKS}")
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: give a number from 1 up")
+    if not 0 <= jitter <= 1:
+        raise InputError(f"--jitter {jitter}: give a number from 0 to 1")
     if seed < 0:
         raise InputError(f"--seed {seed}: give a number from 0 up")
     check_output_folder("--output", output)
@@ -93,7 +103,7 @@ def evaluate(
     settings = protocol_settings(predictor.settings, rules, override)
     if settings.graph_cut and find_spec("maxflow") is None:
         raise InputError("masks after graph cut need PyMaxflow: install it, or give --post none")
-    runs = evaluate_objects(predictor, data, objects, rules, max_clicks, settings)
+    runs = evaluate_objects(predictor, data, objects, rules, max_clicks, settings, jitter, seed)
     results = list(tqdm(runs, total=len(objects), unit="object"))
     summary = {
         **summarise(results, max_clicks),
@@ -102,6 +112,7 @@ def evaluate(
         "protocol": rules,
         "post": override or ("none" if rules == "ritm" else "default"),
         "seed": seed,
+        "jitter": jitter,
     }
     write_results(output, results, summary, max_clicks)
     typer.echo(

@@ -1,4 +1,4 @@
-"""The user that evaluation plays: where the next click falls, without any chance in it.
+"""The user that evaluation plays: where the next click falls.
 
 Two protocols, ``ritm`` (the field's usual) and ``fctsfn`` (paper, section 4.1). Both place the
 click deep inside an error; they differ in what they take for one error.
@@ -30,6 +30,9 @@ def next_click(
     clicks: Clicks,
     protocol: Protocol = "ritm",
     ignore: NDArray[np.bool_] | None = None,
+    *,
+    jitter: float = 0.0,
+    rng: np.random.Generator | None = None,
 ) -> Click | None:
     """The click that the simulated user makes next.
 
@@ -49,6 +52,11 @@ def next_click(
         positives win ties, and of several such pixels the first in reading order is taken.
     ignore : array of bool, same shape, optional
         Pixels that count neither as object nor as background.
+    jitter : float
+        How far off the deepest pixel a click may fall, 0..1: any pixel of the same error that lies
+        at least (1 - jitter) times as deep is as likely. At 0 there is no chance in it.
+    rng : Generator, optional
+        Needed with a jitter.
 
     Returns
     -------
@@ -65,6 +73,9 @@ def next_click(
     shapes = [a.shape for a in (mask, truth, ignore) if a is not None]
     if len(set(shapes)) > 1:
         raise InputError(f"mask, truth and ignored pixels differ in shape: {shapes}")
+    if not 0 <= jitter <= 1 or (jitter and rng is None):
+        raise InputError(f"a jitter of {jitter} needs a random generator and lies between 0 and 1")
+    chance = rng if jitter else None
     missed, extra = truth & ~mask, mask & ~truth
     if ignore is not None:
         missed &= ~ignore
@@ -73,7 +84,30 @@ def next_click(
         found, positive = _deepest_error(missed, extra, clicks)
     else:
         found, positive = _largest_error(missed, extra)
+    if found is not None and chance is not None:
+        found = _nearby(missed if positive else extra, found, clicks, jitter, chance)
     return None if found is None else Click(found[1], found[2], positive)
+
+
+def _nearby(
+    region: NDArray[np.bool_],
+    found: _Found,
+    clicks: Clicks,
+    jitter: float,
+    rng: np.random.Generator,
+) -> _Found:
+    """A pixel of the same component that lies nearly as deep as the one found."""
+    components, _ = label(region, _EIGHT_NEIGHBOURS)
+    component = components == components[found[1], found[2]]
+    depth = distance_transform_edt(np.pad(component, 1))[1:-1, 1:-1]
+    clicked = clicks.pixels()
+    clicked = clicked[((clicked >= 0) & (clicked < region.shape)).all(axis=1)]
+    depth[tuple(clicked.T)] = 0
+    near = np.argwhere((depth > 0) & (depth >= (1 - jitter) * found[0]))
+    if not len(near):
+        return found
+    row, column = near[rng.integers(len(near))]
+    return float(depth[row, column]), int(row), int(column)
 
 
 def _deepest_error(

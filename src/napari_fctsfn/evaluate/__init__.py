@@ -1,7 +1,7 @@
 """How many clicks a model needs: data sets, simulated users, measures."""
 
 from napari_fctsfn.evaluate.datasets import DataSet, DataSetError, ObjectReference
-from napari_fctsfn.evaluate.metrics import iou, number_of_clicks
+from napari_fctsfn.evaluate.metrics import clustered_interval, iou, number_of_clicks
 from napari_fctsfn.evaluate.runner import (
     ObjectResult,
     evaluate_objects,
@@ -15,6 +15,7 @@ __all__ = [
     "DataSetError",
     "ObjectReference",
     "ObjectResult",
+    "clustered_interval",
     "evaluate_objects",
     "iou",
     "number_of_clicks",

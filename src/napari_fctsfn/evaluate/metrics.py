@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,34 @@ def iou(
         mask, truth = mask & ~ignore, truth & ~ignore
     union = int(np.count_nonzero(mask | truth))
     return int(np.count_nonzero(mask & truth)) / union if union else 1.0
+
+
+def clustered_interval(
+    values: Sequence[float], clusters: Sequence[Hashable], seed: int = 0, draws: int = 2000
+) -> tuple[float, float]:
+    """95 % interval of a mean over objects, by a bootstrap that draws whole clusters.
+
+    Parameters
+    ----------
+    values : sequence of float
+        One for each object.
+    clusters : sequence of hashable
+        The picture of each object: objects of one picture are not independent.
+    seed : int
+    draws : int
+
+    Returns
+    -------
+    (float, float)
+        Percentiles 2.5 and 97.5 of the means of the draws.
+    """
+    names, cluster = np.unique([str(name) for name in clusters], return_inverse=True)
+    sums = np.bincount(cluster, weights=values, minlength=len(names))
+    counts = np.bincount(cluster, minlength=len(names))
+    drawn = np.random.default_rng(seed).integers(len(names), size=(draws, len(names)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(low), float(high)
 
 
 def number_of_clicks(ious: Sequence[float], threshold: float) -> tuple[int, bool]:

@@ -6,26 +6,31 @@ import csv
 import io
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_fctsfn._files import replace_file
-from napari_fctsfn.clicks import Clicks
+from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.clicks.simulate import Protocol, next_click
 from napari_fctsfn.evaluate.datasets import DataSet, DataSetError, ObjectReference
-from napari_fctsfn.evaluate.metrics import iou, number_of_clicks
+from napari_fctsfn.evaluate.metrics import clustered_interval, iou, number_of_clicks
 from napari_fctsfn.predict import Prediction, Predictor, Settings
 
 PostProcessing = Literal["none", "default"]
 
 REPORTED_CLICKS = (1, 3, 5, 10, 20)
 """Mean IoU is reported after so many clicks."""
+
+_HARM = 0.02
+"""A click that lowers the IoU by more than this has done harm."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,8 @@ def evaluate_objects(
     protocol: Protocol,
     max_clicks: int = 20,
     settings: Settings | None = None,
+    jitter: float = 0.0,
+    seed: int = 0,
 ) -> Iterator[ObjectResult]:
     """Click on each object until `max_clicks` clicks are made; every object runs all clicks.
 
@@ -92,6 +99,10 @@ def evaluate_objects(
     max_clicks : int
     settings : Settings, optional
         By default those of the protocol, see `protocol_settings`.
+    jitter : float
+        How far off the deepest pixel clicks fall, 0..1; see `next_click`.
+    seed : int
+        Of the jitter.
 
     Yields
     ------
@@ -114,7 +125,14 @@ def evaluate_objects(
                     f"its labels have the objects {dataset.values(labels)[:10]}"
                 )
             predictor.set_image(image, key=(dataset.name, stem))
-            yield _click(predictor, reference, truth, ignore, protocol, max_clicks, settings)
+            user = partial(
+                next_click,
+                protocol=protocol,
+                ignore=ignore,
+                jitter=jitter,
+                rng=np.random.default_rng([seed, crc32(stem.encode()), reference.value]),
+            )
+            yield _click(predictor, reference, truth, ignore, user, max_clicks, settings)
 
 
 def _click(
@@ -122,7 +140,7 @@ def _click(
     reference: ObjectReference,
     truth: NDArray[np.bool_],
     ignore: NDArray[np.bool_] | None,
-    protocol: Protocol,
+    user: Callable[[NDArray[np.bool_], NDArray[np.bool_], Clicks], Click | None],
     max_clicks: int,
     settings: Settings,
 ) -> ObjectResult:
@@ -131,7 +149,7 @@ def _click(
     previous: Prediction | None = None
     mask = np.zeros_like(truth)
     while len(ious) < max_clicks:
-        click = next_click(mask, truth, clicks, protocol, ignore)
+        click = user(mask, truth, clicks)
         if click is None:
             ious += [ious[-1] if ious else 0.0] * (max_clicks - len(ious))
             break
@@ -145,18 +163,29 @@ def _click(
 
 
 def summarise(results: Sequence[ObjectResult], max_clicks: int) -> dict[str, Any]:
-    """Means over objects: NoC, share not reached, IoU after k clicks, seconds per click."""
+    """Means over objects: NoC, share not reached, IoU after k clicks, seconds per click.
+
+    ``intervals`` holds 95 % intervals of the means, clustered by picture; ``harmful`` is the share
+    of clicks that lower the IoU by more than 0.02.
+    """
     summary: dict[str, Any] = {}
+    pictures = [result.reference.stem for result in results]
+    intervals: dict[str, list[float]] = {}
     for percent in (85, 90):
         counts = [number_of_clicks(result.ious, percent / 100) for result in results]
         summary[f"noc{percent}"] = float(np.mean([count for count, _ in counts]))
+        noc = [count for count, _ in counts]
+        intervals[f"noc{percent}"] = list(clustered_interval(noc, pictures))
         summary[f"unreached{percent}"] = float(np.mean([not reached for _, reached in counts]))
     for count in REPORTED_CLICKS:
-        summary[f"miou{count}"] = (
-            float(np.mean([result.ious[count - 1] for result in results]))
-            if count <= max_clicks
-            else None
-        )
+        summary[f"miou{count}"] = None
+        if count <= max_clicks:
+            ious = [result.ious[count - 1] for result in results]
+            summary[f"miou{count}"] = float(np.mean(ious))
+            intervals[f"miou{count}"] = list(clustered_interval(ious, pictures))
+    steps = np.concatenate([np.diff(result.ious[: result.clicks]) for result in results])
+    summary["harmful"] = float(np.mean(steps < -_HARM)) if len(steps) else 0.0
+    summary["intervals"] = intervals
     clicks = sum(result.clicks for result in results)
     summary["seconds_per_click"] = sum(result.seconds for result in results) / max(clicks, 1)
     summary["objects"] = len(results)

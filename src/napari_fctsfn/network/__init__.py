@@ -8,6 +8,7 @@ from napari_fctsfn.network.config import NetworkConfig  # noqa: E402
 from napari_fctsfn.network.fctsfn import (  # noqa: E402
     FCTSFN,
     STRIDE,
+    Fused,
     ImageFeatures,
     Scores,
     build_network,
@@ -17,6 +18,7 @@ from napari_fctsfn.network.maps import interaction_maps  # noqa: E402
 __all__ = [
     "FCTSFN",
     "STRIDE",
+    "Fused",
     "ImageFeatures",
     "NetworkConfig",
     "Scores",

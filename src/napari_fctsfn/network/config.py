@@ -31,6 +31,8 @@ class NetworkConfig:
     bottleneck_channels : tuple of int
         Channels of the bottleneck fusion layers. ``lite``: at strides 8, 4, 2 and 1. ``vgg16``: one
         number for all scales (60 as published).
+    quality : bool
+        Whether the network also predicts the IoU of its mask.
 
     Raises
     ------
@@ -44,6 +46,7 @@ class NetworkConfig:
     fusion_channels: int = 128
     fusion_blocks: int = 4
     bottleneck_channels: tuple[int, ...] = (48, 32, 24, 12)
+    quality: bool = False
 
     def __post_init__(self) -> None:
         if self.backbone not in ("vgg16", "lite"):
@@ -62,8 +65,9 @@ class NetworkConfig:
             raise ValueError(f"channels must be whole numbers from 1 to {_LARGEST_WIDTH}: {widths}")
         if type(self.fusion_blocks) is not int or not 0 <= self.fusion_blocks <= 32:
             raise ValueError(f"fusion_blocks must be from 0 to 32, not {self.fusion_blocks!r}")
-        if type(self.previous_mask) is not bool:
-            raise ValueError(f"previous_mask must be true or false, not {self.previous_mask!r}")
+        for name in ("previous_mask", "quality"):
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
 
     @classmethod
     def vgg16(cls, fusion_channels: int = 4096) -> NetworkConfig:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_fctsfn.network.config import NetworkConfig
-from napari_fctsfn.network.layers import upsample
+from napari_fctsfn.network.layers import QualityHead, upsample
 
 STRIDE = 32
 """Rows and columns of a network input must be multiples of this."""
@@ -54,14 +54,43 @@ class Scores(NamedTuple):
         Foreground minus background score at full resolution; its sigmoid is the probability.
     coarse : Tensor, shape (batch, 1, rows, columns)
         The same of the late-fusion network before refinement, bilinearly upsampled.
+    quality : Tensor, shape (batch,), or None
+        Logit of the predicted IoU of the mask, where the network predicts it.
     """
 
     logit: Tensor
     coarse: Tensor
+    quality: Tensor | None = None
+
+
+class Fused(NamedTuple):
+    """What both streams give together, before refinement.
+
+    Attributes
+    ----------
+    features : Tensor, shape (batch, channels, r, c)
+        What the refiner starts from.
+    coarse : Tensor, shape (batch, 1, r', c')
+        Score of the late-fusion network.
+    interaction : list of Tensor
+        Features of the interaction stream, finest first.
+    """
+
+    features: Tensor
+    coarse: Tensor
+    interaction: list[Tensor]
 
 
 class Fusion(nn.Module):
-    """Fusion net of two streams; see `vgg16.TSLFNFusion` and `lite.LiteFusion`."""
+    """Fusion net of two streams; see `vgg16.TSLFNFusion` and `lite.LiteFusion`.
+
+    Attributes
+    ----------
+    channels : int
+        Of the features that the refiner starts from.
+    """
+
+    channels: int
 
     def image_halves(self, levels: list[Tensor]) -> tuple[Tensor, ...]:
         """All that depends on the image stream's `levels` alone."""
@@ -72,6 +101,10 @@ class Fusion(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Coarse score (batch, 1, r, c) and the features that the refiner starts from."""
         raise TypeError(f"{type(self).__name__} must define forward")
+
+    def rescore(self, fused: Tensor, coarse: Tensor) -> Tensor:
+        """The coarse score of changed features; where none follows from them, the one before."""
+        return coarse
 
 
 class Refiner(nn.Module):
@@ -122,6 +155,7 @@ class FCTSFN(nn.Module):
         self.interaction_stream = interaction_stream
         self.fusion = fusion
         self.refiner = refiner
+        self.quality = QualityHead(fusion.channels) if config.quality else None
 
     @property
     def map_channels(self) -> int:
@@ -172,6 +206,10 @@ class FCTSFN(nn.Module):
         ValueError
             If the maps do not fit the features or the network.
         """
+        return self.refine(features, self.fuse(features, maps))
+
+    def fuse(self, features: ImageFeatures, maps: Tensor) -> Fused:
+        """Late fusion of both streams, the first half of `click`."""
         if tuple(maps.shape[1:]) != (self.map_channels, *features.size):
             raise ValueError(
                 f"interaction maps of shape {tuple(maps.shape)} do not fit: "
@@ -179,8 +217,14 @@ class FCTSFN(nn.Module):
             )
         interaction = self.interaction_stream(maps)
         coarse, fused = self.fusion(features.fusion, interaction)
-        coarse = upsample(coarse, features.size)
-        return Scores(self.refiner(features.refiner, interaction, fused, coarse), coarse)
+        return Fused(fused, coarse, interaction)
+
+    def refine(self, features: ImageFeatures, fused: Fused) -> Scores:
+        """Refinement to full resolution, the second half of `click`."""
+        coarse = upsample(fused.coarse, features.size)
+        logit = self.refiner(features.refiner, fused.interaction, fused.features, coarse)
+        quality = None if self.quality is None else self.quality(fused.features, logit)
+        return Scores(logit, coarse, quality)
 
     def forward(self, image: Tensor, maps: Tensor) -> Scores:
         """`encode_image` and `click` in one."""

@@ -83,6 +83,58 @@ class SeparableBlock(nn.Module):
         return torch.relu(inputs + self.norm2(self.pointwise(hidden)))
 
 
+class QualityHead(nn.Module):
+    """Predicts the IoU of a mask with the object, from what the mask was made of.
+
+    Features are averaged over the mask, over its uncertain pixels and over everything; how sure
+    the mask is, how large, and how much of the border it covers is put beside them. Gradients
+    end here: the mask learns nothing from it.
+
+    Parameters
+    ----------
+    channels : int
+        Of the fused features.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(3 * channels + 4, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU()
+        )
+        self.score = nn.Linear(32, 1)
+
+    def forward(self, fused: Tensor, logit: Tensor) -> Tensor:
+        """Logit of the predicted IoU, shape (batch,).
+
+        Parameters
+        ----------
+        fused : Tensor, shape (batch, channels, r, c)
+        logit : Tensor, shape (batch, 1, rows, columns)
+            Of the mask.
+        """
+        fused = fused.detach().float()
+        fine = logit.detach().float().sigmoid()
+        size = (fused.shape[2], fused.shape[3])
+        mask = nn.functional.adaptive_avg_pool2d(fine, size)
+        unsure = nn.functional.adaptive_avg_pool2d(4 * fine * (1 - fine), size)
+        pools = [
+            (fused * weight).sum(dim=(2, 3)) / (weight.sum(dim=(2, 3)) + 1e-3)
+            for weight in (mask, unsure, torch.ones_like(mask))
+        ]
+        area, doubt = mask.mean(dim=(2, 3)), unsure.mean(dim=(2, 3))
+        border = torch.cat(
+            [fine[:, 0, 0], fine[:, 0, -1], fine[:, 0, :, 0], fine[:, 0, :, -1]], dim=1
+        )
+        numbers = [
+            area,
+            (area + 1e-4).log() / 4,
+            doubt / (area + 1e-2),
+            border.mean(dim=1, keepdim=True),
+        ]
+        score: Tensor = self.score(self.layers(torch.cat([*pools, *numbers], dim=1)))
+        return score[:, 0]
+
+
 def upsample(features: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear, half-pixel centred: the paper's fixed bilinear deconvolution with its crop."""
     return nn.functional.interpolate(features, size=size, mode="bilinear", align_corners=False)

@@ -94,7 +94,7 @@ class LiteFusion(Fusion):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        width = config.fusion_channels
+        self.channels = width = config.fusion_channels
         interaction = config.interaction_channels
         self.fuse32 = SplitConv2d(IMAGE_CHANNELS[4], interaction[4], width, 1)
         self.blocks32 = nn.Sequential(SeparableBlock(width), SeparableBlock(width))
@@ -117,6 +117,11 @@ class LiteFusion(Fusion):
         fused = upsample(fused, (half16.shape[2], half16.shape[3]))
         fused = self.blocks16(torch.relu(self.fuse16(half16, interaction[4]) + fused))
         return self.score(fused), fused
+
+    def rescore(self, fused: Tensor, coarse: Tensor) -> Tensor:
+        """The coarse score of changed features."""
+        score: Tensor = self.score(fused)
+        return score
 
 
 class _RefineStage(nn.Module):

@@ -104,6 +104,7 @@ class TSLFNFusion(Fusion):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
+        self.channels = 512
         width = config.fusion_channels
         self.conv5_1 = SplitConv2d(512, 512, 512, 3)
         self.conv5 = _relu_convs(nn.Conv2d(512, 512, 3, padding=1) for _ in range(2))

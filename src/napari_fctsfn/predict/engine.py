@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Hashable
 from typing import TypeVar
@@ -12,8 +13,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.network import FCTSFN, STRIDE, ImageFeatures
+from napari_fctsfn.network import FCTSFN, STRIDE, ImageFeatures, Scores
 from napari_fctsfn.predict.cache import ByteLRU
+from napari_fctsfn.predict.consistency import adjust, contradicted
 
 T = TypeVar("T")
 
@@ -90,7 +92,7 @@ class Engine:
         self._autocast = _autocast_type(device)
         on_host = device.type == "cpu"
         self._network = self._host_network if on_host else copy.deepcopy(self._host_network)
-        self._network.to(device)
+        self._network.to(device).requires_grad_(False)
 
     @property
     def takes_previous(self) -> bool:
@@ -113,7 +115,14 @@ class Engine:
             self.cache.put(key, found)
         return found
 
-    def probability(self, features: ImageFeatures, maps: Tensor) -> Tensor:
+    @property
+    def predicts_quality(self) -> bool:
+        """Whether the network predicts the IoU of its masks."""
+        return self._network.config.quality
+
+    def look(
+        self, features: ImageFeatures, maps: Tensor, consistent: bool = False
+    ) -> tuple[Tensor, float]:
         """Foreground probability of a click.
 
         Parameters
@@ -121,14 +130,36 @@ class Engine:
         features : ImageFeatures
         maps : Tensor, shape (1, 2 or 3, rows, columns)
             Interaction maps and previous mask; padded here as the image was.
+        consistent : bool
+            Whether the mask is adjusted where it contradicts a click.
 
         Returns
         -------
-        Tensor of float32, shape (rows, columns), on the CPU
+        probability : Tensor of float32, shape (rows, columns), on the CPU
+        quality : float
+            Predicted IoU, 0..1; not a number where the network predicts none.
         """
         rows, columns = maps.shape[2:]
-        scores = self._run(lambda: self._network.click(features, self._padded(maps)))
-        return scores.logit[0, 0, :rows, :columns].float().sigmoid().cpu()
+        padded = self._padded(maps)
+        network = self._network
+
+        def compute() -> Scores:
+            fused = network.fuse(features, padded)
+            scores = network.refine(features, fused)
+            if not consistent:
+                return scores
+            # The distance to a click is zero there; padding repeats the border.
+            clicks = padded[:, :2] == 0
+            clicks[:, :, rows:] = clicks[:, :, :, columns:] = False
+            positive, negative = clicks[:, :1] & ~clicks[:, 1:], clicks[:, 1:] & ~clicks[:, :1]
+            if not contradicted(scores.logit, positive, negative):
+                return scores
+            return adjust(network, features, fused, positive, negative)
+
+        scores = self._run(compute)
+        probability = scores.logit[0, 0, :rows, :columns].float().sigmoid().cpu()
+        quality = scores.quality
+        return probability, math.nan if quality is None else float(quality.float().sigmoid())
 
     def _padded(self, tensor: Tensor) -> Tensor:
         rows, columns = tensor.shape[2:]
@@ -137,7 +168,7 @@ class Engine:
 
     def _run(self, compute: Callable[[], T]) -> T:
         with (
-            torch.inference_mode(),
+            torch.no_grad(),
             torch.autocast(self.device.type, self._autocast, enabled=self._autocast is not None),
         ):
             return compute()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +25,15 @@ class Prediction:
         The box in the slice: first row, first column, row after the last, column after the last.
     shape : (int, int)
         Rows and columns of the slice.
+    quality : float
+        Predicted IoU of the mask with the object, 0..1; not a number where the model predicts none.
     """
 
     mask: NDArray[np.bool_]
     probability: NDArray[np.float32]
     bbox: Box
     shape: tuple[int, int]
+    quality: float = math.nan
 
     @property
     def slices(self) -> tuple[slice, slice]:

@@ -29,7 +29,10 @@ _LOOKS = 3
 """The first click is looked at in at most so many windows, each inside the one before."""
 
 _NEARER = 0.7
-"""A further look is worth its time if its window's side is at most this part of the last one's."""
+"""A further look is worth its time if the scale of the last one is at most this part of its own."""
+
+_GLANCE = 160
+"""Longest side of the network input of a glance; of all glances the best is looked at closely."""
 
 _tokens = itertools.count()
 
@@ -45,6 +48,15 @@ class _Slice:
         """Normalised pixels of a box, (rows, columns) or (rows, columns, 3), 0..1."""
         part = np.asarray(self.pixels[box[0] : box[2], box[1] : box[3]])
         return self.normalisation.apply(part[..., :3] if part.ndim == 3 else part)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What was seen in a window: probability at the slice's resolution, predicted IoU."""
+
+    window: Window
+    probability: NDArray[np.float32]
+    quality: float
 
 
 class Predictor:
@@ -244,41 +256,54 @@ class Predictor:
         else:
             box = windows.bounds(clicks, before.box)
             window = windows.around(current.shape, box, size)
-        probability = self._look(current, window, clicks, before)
+        look = self._look(current, window, clicks, before, settings)
         if before is None and settings.zoom:
-            for _ in range(_LOOKS - 1):
-                seen = _Region.of(probability > settings.threshold, window.box)
-                nearer = self._nearer(current, window, clicks, seen)
-                if nearer is None:
-                    break
-                window, probability = nearer, self._look(current, nearer, clicks, seen)
-        mask = self._postprocess(current, window, probability, clicks, settings)
-        return Prediction(mask, probability, window.box, current.shape)
+            look = self._search(current, look, clicks, settings)
+        mask = self._postprocess(current, look, clicks, settings)
+        return Prediction(mask, look.probability, look.window.box, current.shape, look.quality)
 
-    def _nearer(
-        self, current: _Slice, window: Window, clicks: Clicks, seen: _Region | None
-    ) -> Window | None:
-        """The window to look at next, if it shows the object much larger than `window`."""
-        box = windows.bounds(clicks, None if seen is None else seen.box)
-        nearer = windows.around(current.shape, box, self._engine.input_size)
-        if max(nearer.height, nearer.width) > _NEARER * max(window.height, window.width):
-            return None
-        return nearer
+    def _search(self, current: _Slice, look: _Look, clicks: Clicks, settings: Settings) -> _Look:
+        """The closest look that the object deserves, after a first look at everything."""
+        size = self._engine.input_size
+        first = look
+        if self._engine.predicts_quality:
+            brief = replace(settings, consistent=False, flip=False)
+            for window in windows.glances(current.shape, clicks[-1], min(_GLANCE, size)):
+                glance = self._look(current, window, clicks, None, brief)
+                look = max(look, glance, key=lambda seen: seen.quality)
+        glanced = look is not first
+        for _ in range(_LOOKS - 1):
+            seen = _Region.of(look.probability > settings.threshold, look.window.box)
+            box = windows.bounds(clicks, None if seen is None else seen.box)
+            nearer = windows.around(current.shape, box, size)
+            # A closer look is worth its time if it shows the object much larger.
+            if not glanced and max(nearer.factor) * _NEARER < max(look.window.factor):
+                break
+            glanced = False
+            look = self._look(current, nearer, clicks, seen, settings)
+        return look
 
-    def _features(self, current: _Slice, window: Window) -> Any:
+    def _features(self, current: _Slice, window: Window, mirrored: bool = False) -> Any:
         def image() -> Tensor:
             pixels = torch.from_numpy(current.read(window.box))
             channels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
             sized = resize(channels[None], (window.rows, window.columns))
+            if mirrored:
+                sized = sized.flip(3)
             return sized.clamp(0, 1).expand(-1, 3, -1, -1)
 
-        return self._engine.features((current.key, current.normalisation, window), image)
+        key = (current.key, current.normalisation, window, mirrored)
+        return self._engine.features(key, image)
 
     def _look(
-        self, current: _Slice, window: Window, clicks: Clicks, before: _Region | None
-    ) -> NDArray[np.float32]:
-        """Probability in the window, at the slice's resolution."""
-        features = self._features(current, window)
+        self,
+        current: _Slice,
+        window: Window,
+        clicks: Clicks,
+        before: _Region | None,
+        settings: Settings,
+    ) -> _Look:
+        """Look at a window, and at its mirror image too if the settings say so."""
         size = (window.rows, window.columns)
         maps = torch.from_numpy(interaction_maps(window.project(clicks), size))
         if self._engine.takes_previous:
@@ -287,19 +312,24 @@ class Predictor:
                 pixels = torch.from_numpy(before.within(window.box).astype(np.float32))
                 mask = (resize(pixels[None, None], size) > 0.5).float()
             maps = torch.cat([maps, mask[0]])
-        probability = self._engine.probability(features, maps[None])
+        seen = [
+            self._engine.look(
+                self._features(current, window, mirrored),
+                maps[None].flip(3) if mirrored else maps[None],
+                settings.consistent,
+            )
+            for mirrored in ([False, True] if settings.flip else [False])
+        ]
+        probability = seen[0][0]
+        if settings.flip:
+            probability = (probability + seen[1][0].flip(1)) / 2
         full = resize(probability[None, None], (window.height, window.width))[0, 0]
-        result: NDArray[np.float32] = full.clamp(0, 1).numpy()
-        return result
+        return _Look(window, full.clamp(0, 1).numpy(), seen[0][1])
 
     def _postprocess(
-        self,
-        current: _Slice,
-        window: Window,
-        probability: NDArray[np.float32],
-        clicks: Clicks,
-        settings: Settings,
+        self, current: _Slice, look: _Look, clicks: Clicks, settings: Settings
     ) -> NDArray[np.bool_]:
+        window, probability = look.window, look.probability
         mask: NDArray[np.bool_] = probability > settings.threshold
         local = clicks.scaled((1.0, 1.0), (window.box[0], window.box[1]))
         if settings.graph_cut:

@@ -17,6 +17,10 @@ class Settings:
         A pixel is object where its probability, 0..1, is larger.
     zoom : bool
         Look again at a window around the predicted object, at a finer scale.
+    consistent : bool
+        Adjust the mask where it contradicts a click (f-BRS).
+    flip : bool
+        Average over the window and its mirror image, at twice the cost.
     graph_cut : bool
         Snap the mask's outline to edges of the image (paper, section 3.4).
     graph_cut_strength : float
@@ -34,6 +38,8 @@ class Settings:
 
     threshold: float = 0.5
     zoom: bool = True
+    consistent: bool = True
+    flip: bool = False
     graph_cut: bool = False
     graph_cut_strength: float = 1.0
     drop_unclicked: bool = True

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_erosion, shift
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
 from napari_fctsfn import __version__
@@ -101,7 +102,7 @@ class TrainSettings:
     cooldown: float = 0.3
     average: float = 0.998
     mixture: Mapping[str, float] = field(default_factory=lambda: dict(MIXTURES["default"]))
-    network: NetworkConfig = field(default_factory=NetworkConfig)
+    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(quality=True))
     start: str = "imagenet"
     device: str = "cpu"
     precision: Literal["bf16", "fp32"] = "bf16"
@@ -186,7 +187,7 @@ def _parent(settings: TrainSettings) -> LoadedModel | None:
     if settings.start in ("imagenet", "random"):
         return None
     model = load_model(resolve_model(settings.start))
-    if model.network.config != settings.network:
+    if replace(model.network.config, quality=settings.network.quality) != settings.network:
         raise CheckpointError(
             f"the model {settings.start} has another architecture than the one to be trained: "
             f"start from one with {settings.network.to_dict()}"
@@ -227,7 +228,8 @@ def train(settings: TrainSettings) -> FCTSFN | None:
     if settings.start == "imagenet":
         load_imagenet(network)
     elif parent is not None:
-        network.load_state_dict(parent.network.state_dict())
+        # A head that predicts the quality may be new.
+        network.load_state_dict(parent.network.state_dict(), strict=False)
     network.to(settings.device)
     average = copy.deepcopy(network).requires_grad_(False)
     if settings.device == "cpu" and settings.precision == "bf16":
@@ -380,7 +382,12 @@ def _step(
         total = total + loss.mean() / settings.states
         masks = (scores.logit.detach() > 0)[:, 0].cpu().numpy()
         masks &= valid[:, 0].cpu().numpy() > 0
-        ious.append(float(np.mean([_iou(m, t) for m, t in zip(masks, truths, strict=True)])))
+        each = [_iou(m, t) for m, t in zip(masks, truths, strict=True)]
+        ious.append(float(np.mean(each)))
+        if scores.quality is not None:
+            target = torch.tensor(each, device=device)
+            quality = binary_cross_entropy_with_logits(scores.quality.float(), target)
+            total = total + 0.1 * quality / settings.states
         for i, (mask, t) in enumerate(zip(masks, truths, strict=True)):
             click = error_click(mask, t, rng, _SIMULATION_STEP)
             if click is not None:
