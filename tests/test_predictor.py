@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,12 +24,12 @@ TINY = NetworkConfig(
 )
 
 
-def tiny_predictor(input_size=128, **kwargs):
-    torch.manual_seed(3)
+def tiny_predictor(input_size=128, config=TINY, seed=3, **kwargs):
+    torch.manual_seed(seed)
     card = ModelCard(
         name="tiny", version="0", architecture={}, weights_licence="MIT", input_size=input_size
     )
-    network = build_network(TINY).eval().requires_grad_(False)
+    network = build_network(config).eval().requires_grad_(False)
     return Predictor(LoadedModel(network, card, "0" * 64), "cpu", **kwargs)
 
 
@@ -148,6 +149,83 @@ def test_windows_hold_the_object_and_stay_inside(shape, corners):
         assert 1 <= window.columns <= 384
         for click in window.project(clicks):
             assert click.inside((window.rows, window.columns))
+
+
+@given(st.tuples(st.integers(1, 5000), st.integers(1, 5000)), st.floats(0, 1), st.floats(0, 1))
+def test_glances_come_ever_nearer_and_hold_the_click(shape, down, right):
+    click = Click(down * (shape[0] - 1), right * (shape[1] - 1))
+    found = windows.glances(shape, click, 160)
+    row, column = click.pixel
+    for window in found:
+        top, left, bottom, end = window.box
+        assert 0 <= top <= row < bottom <= shape[0]
+        assert 0 <= left <= column < end <= shape[1]
+        assert max(window.rows, window.columns) <= 160
+    sides = [max(window.height, window.width) for window in found]
+    assert sides == sorted(sides, reverse=True)
+    assert len(found) <= 5
+    assert bool(found) == (max(shape) >= 96)
+
+
+def test_the_glance_of_the_best_predicted_quality_is_looked_at(monkeypatch, picture):
+    predictor = tiny_predictor(config=replace(TINY, quality=True))
+    looks, look = [], predictor._engine.look
+
+    def spy(features, maps, consistent=False):
+        probability, _ = look(features, maps, consistent)
+        looks.append((features.size, consistent))
+        return probability, 0.9 if len(looks) == 3 else 0.1
+
+    monkeypatch.setattr(predictor._engine, "look", spy)
+    predictor.set_image(np.zeros((400, 400), np.uint8))
+    prediction = predictor.predict(Clicks([Click(100, 300)]))
+    first, *glances, last = [consistent for _, consistent in looks[:5]]
+    assert (first, glances, last) == (True, [False] * 3, True)
+    # the third look is the second glance, 100 pixels wide, and the closer one lies within
+    assert max(prediction.mask.shape) <= 200
+    assert prediction.quality == 0.1
+
+
+def test_the_predicted_quality_is_a_number_where_the_network_predicts_it(predictor, picture):
+    predictor.set_image(picture)
+    assert np.isnan(predictor.predict(Clicks([Click(30, 40)])).quality)
+    other = tiny_predictor(config=replace(TINY, quality=True))
+    other.set_image(picture)
+    assert 0 <= other.predict(Clicks([Click(30, 40)])).quality <= 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_clicks_are_obeyed(picture, seed):
+    predictor = tiny_predictor(seed=seed)
+    predictor.set_image(picture)
+    before = {key: value.clone() for key, value in predictor._engine._network.state_dict().items()}
+    rng = np.random.default_rng(seed)
+    left = {True: 0, False: 0}
+    for _ in range(10):
+        points = rng.integers(0, picture.shape[:2], (4, 2))
+        clicks = Clicks([Click(int(r), int(c), n % 2 == 0) for n, (r, c) in enumerate(points)])
+        for consistent in left:
+            way = Settings(zoom=False, consistent=consistent).raw(0.5)
+            mask = predictor.predict(clicks, None, way).full_mask()
+            left[consistent] += sum(mask[click.pixel] != click.positive for click in clicks)
+    assert left[False] > 10
+    # eight random features cannot tell four random places apart, but they come nearer
+    assert left[True] <= 0.7 * left[False]
+    after = predictor._engine._network.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+def test_with_flips_the_mirror_image_has_the_mirrored_mask(predictor, picture):
+    settings = Settings(zoom=False, flip=True, consistent=False)
+    click, width = Click(30, 40), picture.shape[1]
+    found = []
+    for image, where in [
+        (picture, click),
+        (picture[:, ::-1].copy(), Click(30, width - 1 - 40)),
+    ]:
+        predictor.set_image(image)
+        found.append(predictor.predict(Clicks([where]), None, settings).probability)
+    np.testing.assert_allclose(found[0], found[1][:, ::-1], atol=0.02)
 
 
 def test_small_changes_of_the_object_keep_the_window():

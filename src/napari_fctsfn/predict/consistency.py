@@ -16,11 +16,13 @@ _STEPS = 20
 _RATE = 0.1
 _STAY = 0.02
 """Weight of the mean squared change of scale and bias."""
-_MARGIN = 0.4
+_MARGIN = 0.3
 """A click is asked for a probability this far below one, or above zero."""
+_ENOUGH = 0.5
+"""The logit that ends the search: scaling back to the slice's pixels must not undo it."""
 
 
-def contradicted(logit: Tensor, positive: Tensor, negative: Tensor) -> bool:
+def contradicted(logit: Tensor, positive: Tensor, negative: Tensor, margin: float = 0.1) -> bool:
     """Whether a positive click lies outside the mask or a negative one inside.
 
     Parameters
@@ -28,8 +30,10 @@ def contradicted(logit: Tensor, positive: Tensor, negative: Tensor) -> bool:
     logit : Tensor, shape (1, 1, rows, columns)
     positive, negative : Tensor of bool, same shape
         True at the clicks of each kind.
+    margin : float
+        By how much the logit at a click must at least have the right sign.
     """
-    return bool((positive & (logit <= 0)).any() or (negative & (logit > 0)).any())
+    return bool((positive & (logit < margin)).any() or (negative & (logit > -margin)).any())
 
 
 def adjust(
@@ -57,7 +61,9 @@ def adjust(
             changed = before * scale + bias
             coarse = network.fusion.rescore(changed, fused.coarse)
             scores = network.refine(features, Fused(changed, coarse, fused.interaction))
-            if step == _STEPS or not contradicted(scores.logit.detach(), positive, negative):
+            if step == _STEPS or not contradicted(
+                scores.logit.detach(), positive, negative, _ENOUGH
+            ):
                 break
             probability = scores.logit.float().sigmoid()
             missed = torch.relu(1 - _MARGIN - probability[positive]).square().sum()
