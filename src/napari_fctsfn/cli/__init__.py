@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from napari_fctsfn.cli import demo, evaluate, models, segment, train
+from napari_fctsfn.cli import benchmark, demo, evaluate, models, segment, train
 from napari_fctsfn.cli.errors import Commands, Debug
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command(cls=segment.Segment)(segment.segment)
 app.command()(demo.demo)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(benchmark.benchmark)
 app.add_typer(models.app, name="models")
 
 

@@ -1,0 +1,135 @@
+"""Does a switch earn its place? Paired gains on validation objects, with 95 % intervals.
+
+    python benchmarks/switches.py --data DATA --switch consistent=off --switch graph_cut=on \
+        [--switch windows._MARGIN=1.4] [--sets voc_subset dsb2018] [--limit 40] [--model NAME]
+
+Every switch is compared with the predictor's defaults on the same objects (protocol ritm, 20
+clicks). A gain is positive where the switch saves clicks or raises the IoU; the intervals are
+bootstraps over pictures, drawn within each set, and ``all`` weighs every set alike. A name of
+`Settings` is on or off or a number; ``windows.NAME`` and ``predictor.NAME`` are constants of those
+modules.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from napari_fctsfn.evaluate import DataSet, ObjectResult, evaluate_objects, number_of_clicks
+from napari_fctsfn.predict import Predictor, Settings, predictor, windows
+
+SETS = [
+    *("voc_subset", "coco_mval", "dsb2018", "isbi2012_em", "axon_sem", "chloroplast_em"),
+    *("usgra", "spine_mr", "pfc_neurons", "wbc"),
+]
+MEASURES = ("noc85", "noc90", "iou1", "iou3", "iou5")
+
+
+def measures(result: ObjectResult) -> list[float]:
+    """What is compared, larger being better."""
+    noc = [-float(number_of_clicks(result.ious, threshold)[0]) for threshold in (0.85, 0.9)]
+    return noc + [result.ious[count - 1] for count in (1, 3, 5)]
+
+
+@contextmanager
+def switched(name: str, value: str) -> Iterator[Settings]:
+    """Settings, and for a while constants, with one switch set."""
+    settings = Settings().raw()
+    place, _, constant = name.rpartition(".")
+    if not place:
+        kinds = {field.name: type(field.default) for field in fields(Settings)}
+        parsed = value in ("on", "true", "1") if kinds[name] is bool else float(value)
+        yield replace(settings, **{name: parsed})
+        return
+    module = {"windows": windows, "predictor": predictor}[place]
+    before = getattr(module, constant)
+    setattr(module, constant, type(before)(float(value)))
+    try:
+        yield settings
+    finally:
+        setattr(module, constant, before)
+
+
+def run(
+    model: str, data: Path, sets: list[str], limit: int, settings: Settings, what: str
+) -> dict[str, tuple[list[str], np.ndarray]]:
+    """Pictures and measures of every object, by set."""
+    fresh = Predictor.from_pretrained(model)
+    found = {}
+    for name in sets:
+        dataset = DataSet.open(data / name)
+        objects = dataset.objects(data / name / "val_objects.txt", limit, 0)
+        results = [
+            result
+            for result in tqdm(
+                evaluate_objects(fresh, dataset, objects, "ritm", 20, settings),
+                total=len(objects),
+                desc=f"{what} {name}",
+                leave=False,
+            )
+        ]
+        found[name] = (
+            [result.reference.stem for result in results],
+            np.array([measures(result) for result in results]),
+        )
+    return found
+
+
+def drawn_means(pictures: list[str], values: np.ndarray, draws: int = 2000) -> np.ndarray:
+    """Means of bootstrap draws of whole pictures, shape (draws, measures)."""
+    _, cluster = np.unique(pictures, return_inverse=True)
+    count = cluster.max() + 1
+    sums = np.stack([np.bincount(cluster, weights=column) for column in values.T], axis=1)
+    sizes = np.bincount(cluster)
+    draw = np.random.default_rng(0).integers(count, size=(draws, count))
+    means: np.ndarray = sums[draw].sum(axis=1) / sizes[draw].sum(axis=1)[:, None]
+    return means
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--switch", action="append", required=True)
+    parser.add_argument("--sets", nargs="+", default=SETS)
+    parser.add_argument("--limit", type=int, default=40)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    shared = options.model, options.data, options.sets, options.limit
+    base = run(*shared, Settings().raw(), "defaults")
+    report = {}
+    print(f"{'switch':28s} {'set':15s} " + " ".join(f"{name:>22s}" for name in MEASURES))
+    for switch in options.switch:
+        name, _, value = switch.partition("=")
+        with switched(name, value) as settings:
+            other = run(*shared, settings, switch)
+        gains, draws = {}, []
+        for set_name, (pictures, values) in other.items():
+            gain = values - base[set_name][1]
+            draw = drawn_means(pictures, gain)
+            draws.append(draw)
+            gains[set_name] = (gain.mean(axis=0), *np.percentile(draw, (2.5, 97.5), axis=0))
+        means = np.mean([gain[0] for gain in gains.values()], axis=0)
+        gains["all"] = (means, *np.percentile(np.mean(draws, axis=0), (2.5, 97.5), axis=0))
+        for set_name, gain in gains.items():
+            cells = [
+                f"{m:+.3f} ({low:+.3f} {high:+.3f})" for m, low, high in zip(*gain, strict=True)
+            ]
+            print(f"{switch:28s} {set_name:15s} " + " ".join(f"{cell:>22s}" for cell in cells))
+        report[switch] = {
+            key: dict(zip(MEASURES, np.stack(gain, axis=1).tolist(), strict=True))
+            for key, gain in gains.items()
+        }
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
