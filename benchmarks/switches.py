@@ -66,15 +66,8 @@ def run(
     for name in sets:
         dataset = DataSet.open(data / name)
         objects = dataset.objects(data / name / "val_objects.txt", limit, 0)
-        results = [
-            result
-            for result in tqdm(
-                evaluate_objects(fresh, dataset, objects, "ritm", 20, settings),
-                total=len(objects),
-                desc=f"{what} {name}",
-                leave=False,
-            )
-        ]
+        runs = evaluate_objects(fresh, dataset, objects, "ritm", 20, settings)
+        results = list(tqdm(runs, total=len(objects), desc=f"{what} {name}", leave=False))
         found[name] = (
             [result.reference.stem for result in results],
             np.array([measures(result) for result in results]),
