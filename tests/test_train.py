@@ -13,6 +13,7 @@ from PIL import Image
 from napari_fctsfn.evaluate import DataSetError
 from napari_fctsfn.models import load_model
 from napari_fctsfn.network import NetworkConfig
+from napari_fctsfn.network.layers import QualityHead
 from napari_fctsfn.train import (
     CheckpointError,
     TrainSettings,
@@ -20,7 +21,7 @@ from napari_fctsfn.train import (
     train,
     train_model,
 )
-from napari_fctsfn.train.losses import dice_loss, normalized_focal_loss
+from napari_fctsfn.train.losses import boundary_weight, dice_loss, normalized_focal_loss
 from napari_fctsfn.train.mixture import Mixture, Source
 
 TINY = NetworkConfig(
@@ -203,3 +204,84 @@ def test_losses_prefer_the_truth_and_leave_out_what_is_not_valid():
         torch.testing.assert_close(
             loss(spoiled, truth, valid), loss(right, truth, valid), rtol=1e-6, atol=1e-7
         )
+
+
+def test_a_training_out_of_time_stops_with_a_checkpoint_and_goes_on(settings):
+    whole = train_model(replace(settings, output=settings.output / "whole"), "m").read_bytes()
+    assert train_model(replace(settings, minutes=1e-9), "m") is None
+    assert [record["step"] for record in read_log(settings)] == [0]
+    assert not (settings.output / "m.safetensors").exists()
+    assert train_model(settings, "m").read_bytes() == whole
+
+
+def test_phase_two_starts_from_a_model_and_names_what_that_had_learned(settings):
+    first = train_model(settings, "first")
+    make_set(settings.data / "more", licence="all rights reserved, research")
+    second = replace(
+        settings,
+        output=settings.output / "second",
+        mixture={"more": 1.0},
+        start=str(first),
+        steps=1,
+        rate=1e-9,
+        backbone_rate=1e-9,
+        network=replace(TINY, quality=True),
+    )
+    model = load_model(train_model(second, "second"))
+    assert {entry.name: entry.share for entry in model.card.training_data} == {
+        "more": 1.0,
+        "discs": 0.0,
+    }
+    assert model.card.weights_licence == "research use only"
+    assert model.card.parent == load_model(first).sha256
+    before = load_model(first).network.state_dict()
+    after = model.network.state_dict()
+    assert set(after) > set(before)
+    kernels = [key for key in before if key.endswith("conv.weight") or "interaction.weight" in key]
+    assert kernels
+    for key in kernels:
+        torch.testing.assert_close(after[key], before[key], atol=2e-3, rtol=0)
+
+
+def test_phase_two_refuses_a_model_of_another_architecture(settings):
+    first = train_model(settings, "first")
+    other = replace(TINY, fusion_channels=12)
+    with pytest.raises(CheckpointError, match="another architecture"):
+        train(replace(settings, output=settings.output / "b", start=str(first), network=other))
+
+
+def test_the_quality_head_learns_to_tell_good_masks_from_bad():
+    torch.manual_seed(0)
+    head = QualityHead(4)
+    optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
+    generator = torch.Generator().manual_seed(0)
+
+    def batch(count):
+        quality = torch.rand(count, generator=generator)
+        fused = torch.randn(count, 4, 8, 8, generator=generator)
+        fused[:, 0] += 4 * quality[:, None, None]
+        logit = torch.randn(count, 1, 32, 32, generator=generator)
+        return fused, logit, quality
+
+    for _ in range(150):
+        fused, logit, quality = batch(32)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(head(fused, logit), quality)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    fused, logit, quality = batch(200)
+    fused.requires_grad_()
+    predicted = head(fused, logit)
+    assert np.corrcoef(predicted.sigmoid().detach(), quality)[0, 1] > 0.9
+    assert not torch.autograd.grad(predicted.sum(), fused, allow_unused=True)[0]
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_the_boundary_counts_more_within_its_band(width):
+    truth = torch.zeros(1, 1, 20, 20)
+    truth[0, 0, 5:15, 6:16] = 1
+    weight = boundary_weight(truth, 3.0, width)[0, 0].numpy()
+    rows, columns = np.mgrid[:20, :20]
+    inside = np.minimum.reduce([rows - 5, 14 - rows, columns - 6, 15 - columns])
+    expected = np.where((inside >= -width) & (inside < width), 3.0, 1.0)
+    assert (weight == expected).all()

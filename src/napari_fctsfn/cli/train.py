@@ -29,7 +29,7 @@ def train(
         str, typer.Option("--name", metavar="NAME", help="Name of the model.")
     ] = "trained",
     mixture: Annotated[
-        str, typer.Option("--mixture", metavar="NAME", help="Data sets: default or photo.")
+        str, typer.Option("--mixture", metavar="NAME", help="Data sets: default, photo or open.")
     ] = "default",
     share: Annotated[
         list[str] | None,

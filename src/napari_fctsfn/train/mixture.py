@@ -32,8 +32,19 @@ MIXTURES: dict[str, dict[str, float]] = {
         "pfc_neurons": 0.03,
         "spine_mr": 0.03,
     },
+    "open": {
+        "dsb2018": 0.4,
+        "usgra": 0.2,
+        "axon_sem": 0.12,
+        "chloroplast_em": 0.12,
+        "pfc_neurons": 0.08,
+        "spine_mr": 0.08,
+    },
 }
-"""Share of each data set in the crops, by the name of the mixture."""
+"""Share of each data set in the crops, by the name of the mixture.
+
+``open`` holds sets under CC0, MIT and CC BY alone.
+"""
 
 _SMALLEST_OBJECT = 30
 """Objects of fewer pixels in the picture are not trained on."""
