@@ -12,7 +12,7 @@ from PIL import Image
 
 from napari_fctsfn.evaluate import DataSetError
 from napari_fctsfn.models import load_model
-from napari_fctsfn.network import NetworkConfig
+from napari_fctsfn.network import FCTSFN, NetworkConfig
 from napari_fctsfn.network.layers import QualityHead
 from napari_fctsfn.train import (
     CheckpointError,
@@ -285,3 +285,23 @@ def test_the_boundary_counts_more_within_its_band(width):
     inside = np.minimum.reduce([rows - 5, 14 - rows, columns - 6, 15 - columns])
     expected = np.where((inside >= -width) & (inside < width), 3.0, 1.0)
     assert (weight == expected).all()
+
+
+def test_late_steps_begin_with_clicks_on_errors_that_no_gradient_sees(settings, monkeypatch):
+    calls = []
+    click = FCTSFN.click
+
+    def spy(network, features, maps):
+        calls.append((torch.is_grad_enabled(), int((maps[:, :2] == 0).sum())))
+        return click(network, features, maps)
+
+    monkeypatch.setattr(FCTSFN, "click", spy)
+    train(replace(settings, late=1.0, steps=1))
+    with_gradient = [enabled for enabled, _ in calls]
+    assert with_gradient == sorted(with_gradient)
+    assert with_gradient.count(True) == settings.states
+    assert 1 <= with_gradient.count(False) <= 8
+    assert calls[-1][1] > calls[0][1]
+    calls.clear()
+    train(replace(settings, output=settings.output / "early", late=0.0, steps=3))
+    assert all(enabled for enabled, _ in calls)

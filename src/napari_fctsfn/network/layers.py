@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class SplitConv2d(nn.Module):
@@ -133,6 +134,24 @@ class QualityHead(nn.Module):
         ]
         score: Tensor = self.score(self.layers(torch.cat([*pools, *numbers], dim=1)))
         return score[:, 0]
+
+
+def fold_norms(module: nn.Module) -> None:
+    """Fold batch norms into the convolutions before them, in place; for evaluation only.
+
+    A pair is a convolution and the batch norm registered next to it in the same module; an
+    activation that the norm brings along (timm) stays.
+    """
+    convolution: nn.Conv2d | None = None
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.BatchNorm2d) and convolution is not None:
+            fused = fuse_conv_bn_eval(convolution.eval(), child.eval())
+            convolution.weight, convolution.bias = fused.weight, fused.bias
+            module.add_module(name, getattr(child, "act", nn.Identity()))
+        elif not isinstance(child, nn.Identity):
+            fold_norms(child)
+        if not isinstance(child, nn.Identity):
+            convolution = child if isinstance(child, nn.Conv2d) else None
 
 
 def upsample(features: Tensor, size: tuple[int, int]) -> Tensor:

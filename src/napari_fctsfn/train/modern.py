@@ -32,7 +32,7 @@ from napari_fctsfn.models import (
     save_model,
     weights_licence,
 )
-from napari_fctsfn.network import FCTSFN, NetworkConfig, build_network, interaction_maps
+from napari_fctsfn.network import FCTSFN, NetworkConfig, Scores, build_network, interaction_maps
 from napari_fctsfn.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from napari_fctsfn.train.losses import boundary_weight, dice_loss, normalized_focal_loss
 from napari_fctsfn.train.mixture import MIXTURES, Crop, Mixture
@@ -46,6 +46,9 @@ _CLICK_RADIUS = 3
 
 _CLICK_WEIGHT = 3.0
 """What they count in addition."""
+
+_LATEST = 8
+"""Clicks that a late step is ahead, at most."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,9 @@ class TrainSettings:
     batch, size, states : int
         Crops in a step, their rows and columns, and the click states of each crop: a crop is
         encoded once and clicked `states` times.
+    late : float
+        Share of the steps that begin late in an interaction: after one to eight clicks of the
+        model's own errors, without a gradient. A stubborn object is learned that way.
     seed : int
         Of crops, clicks and initial weights.
     rate, backbone_rate : float
@@ -96,6 +102,7 @@ class TrainSettings:
     batch: int = 8
     size: int = 256
     states: int = 4
+    late: float = 0.3
     seed: int = 0
     rate: float = 1e-3
     backbone_rate: float = 2e-4
@@ -371,23 +378,21 @@ def _step(
     ious = []
     with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
         features = network.encode_image(image)
-    for _ in range(settings.states):
+    earlier = int(rng.integers(1, _LATEST + 1)) if rng.random() < settings.late else 0
+    for state in range(-earlier, settings.states):
         maps = _maps(clicks, previous, settings, network.map_channels).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        with (
+            torch.set_grad_enabled(state >= 0),
+            torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"),
+        ):
             scores = network.click(features, maps)
-        near = (maps[:, :2].amin(dim=1, keepdim=True) < _CLICK_RADIUS).float()
-        focal = normalized_focal_loss(scores.logit, truth, weight * (1 + _CLICK_WEIGHT * near))
-        coarse = normalized_focal_loss(scores.coarse, truth, valid)
-        loss = focal + 0.5 * dice_loss(scores.logit, truth, valid) + 0.4 * coarse
-        total = total + loss.mean() / settings.states
         masks = (scores.logit.detach() > 0)[:, 0].cpu().numpy()
         masks &= valid[:, 0].cpu().numpy() > 0
-        each = [_iou(m, t) for m, t in zip(masks, truths, strict=True)]
-        ious.append(float(np.mean(each)))
-        if scores.quality is not None:
-            target = torch.tensor(each, device=device)
-            quality = binary_cross_entropy_with_logits(scores.quality.float(), target)
-            total = total + 0.1 * quality / settings.states
+        if state >= 0:
+            each = [_iou(m, t) for m, t in zip(masks, truths, strict=True)]
+            ious.append(float(np.mean(each)))
+            loss = _loss(scores, truth, valid, weight, maps, each)
+            total = total + loss / settings.states
         for i, (mask, t) in enumerate(zip(masks, truths, strict=True)):
             click = error_click(mask, t, rng, _SIMULATION_STEP)
             if click is not None:
@@ -400,6 +405,25 @@ def _step(
     nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     optimizer.step()
     return round(float(total.detach()), 4), [round(iou, 3) for iou in ious]
+
+
+def _loss(
+    scores: Scores,
+    truth: Tensor,
+    valid: Tensor,
+    weight: Tensor,
+    maps: Tensor,
+    ious: list[float],
+) -> Tensor:
+    """Loss of one click state: refined and coarse mask, and the predicted IoU."""
+    near = (maps[:, :2].amin(dim=1, keepdim=True) < _CLICK_RADIUS).float()
+    focal = normalized_focal_loss(scores.logit, truth, weight * (1 + _CLICK_WEIGHT * near))
+    coarse = normalized_focal_loss(scores.coarse, truth, valid)
+    loss = (focal + 0.5 * dice_loss(scores.logit, truth, valid) + 0.4 * coarse).mean()
+    if scores.quality is not None:
+        target = torch.tensor(ious, device=truth.device)
+        loss = loss + 0.1 * binary_cross_entropy_with_logits(scores.quality.float(), target)
+    return loss
 
 
 def _initial_mask(crop: Crop, rng: np.random.Generator) -> NDArray[np.bool_]:
