@@ -13,7 +13,7 @@ from napari_fctsfn.clicks import Clicks
 from napari_fctsfn.clicks.simulate import next_click
 from napari_fctsfn.plugin import samples
 from napari_fctsfn.predict import Predictor
-from napari_fctsfn.session import from_document, rebuild, to_document
+from napari_fctsfn.session import open_session, rebuild
 
 TRUTH = Path(__file__).parent / "data"
 CLICKS = 3
@@ -76,10 +76,12 @@ def headless(session: Any, image: np.ndarray, predictor: Predictor) -> np.ndarra
     return labels
 
 
-def reopened(document: dict[str, Any], image: np.ndarray, predictor: Predictor) -> np.ndarray:
-    """The masks that a session gives that is read back from what was kept of it."""
+def reopened(folder: Path, image: np.ndarray, predictor: Predictor) -> np.ndarray:
+    """The masks that a session gives that is read back from its folder."""
     labels = np.zeros(image.shape, np.uint16)
-    session = from_document(document, image.shape)
+    opened = open_session(folder)
+    opened.journal.close()
+    session = opened.session
     rebuild(session.objects, lambda _: image, session.normalisation, predictor, labels)
     return labels
 
@@ -109,11 +111,11 @@ def test_live_undone_reopened_and_headless_masks_are_equal_and_good(
             states += annotate(dock, truth == number)
             scores.append(overlap(labels.data == annotator.session.current, truth == number))
         undo_and_redo_all(annotator, states)
-        session, document = annotator.session, to_document(annotator.session)
+        session, folder = annotator.session, annotator.site.journal.folder
         dock.release()
 
         predictor = Predictor.from_pretrained("default")
-        assert (reopened(document, image, predictor) == states[-1]).all()
+        assert (reopened(folder, image, predictor) == states[-1]).all()
         assert (headless(session, image, predictor) == states[-1]).all()
         models = {a.model for planes in session.objects.values() for a in planes.values()}
         assert models == {predictor.sha256}

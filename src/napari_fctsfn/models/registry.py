@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-import platformdirs
-
-from napari_fctsfn._files import replace_file
+from napari_fctsfn._files import data_directory, replace_file
 from napari_fctsfn.models.card import ModelCard
 from napari_fctsfn.models.store import ModelError, read_card, save_model
 from napari_fctsfn.network import FCTSFN
@@ -30,12 +28,6 @@ class ModelEntry:
     name: str
     path: Path
     bundled: bool
-
-
-def data_directory() -> Path:
-    """Where the user's models and settings live; ``NAPARI_FCTSFN_HOME`` overrides it."""
-    home = os.environ.get("NAPARI_FCTSFN_HOME")
-    return Path(home) if home else platformdirs.user_data_path("napari-fctsfn", appauthor=False)
 
 
 def list_models() -> list[ModelEntry]:

@@ -16,17 +16,19 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 from napari_fctsfn.plugin import tasks
 from napari_fctsfn.plugin.assistant import Assistant
 from napari_fctsfn.plugin.background import single_shot
-from napari_fctsfn.plugin.keeping import keep, open_session
+from napari_fctsfn.plugin.keeping import attach, begin, end, reopen
 from napari_fctsfn.plugin.keys import NEXT, POLARITY, REDO, UNDO, Keys
-from napari_fctsfn.plugin.layers import image_shape, show_plane
+from napari_fctsfn.plugin.layers import new_labels, show_plane
 from napari_fctsfn.plugin.site import Site, refusal
 from napari_fctsfn.plugin.source import ImageSource
 from napari_fctsfn.session import Session, SessionError, Step
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari.viewer import Viewer
 
-    from napari_fctsfn.session import Replay
+    from napari_fctsfn.session import Journal, Replay
 
 _SETTLE_MS = 150
 """A slice is warmed up once the sliders have rested for so long."""
@@ -154,12 +156,42 @@ class Annotator(QObject):
         self.stop()
         self.source.watch(image)
         try:
-            session = open_session(image_shape(image), self.source.normalisation(), labels)
+            session, journal = begin(image, self.source.normalisation(), labels)
         except ValueError as error:
             show_warning(f"Annotation of “{image.name}” cannot begin: {error}.")
             return False
+        self._begin(session, journal, image, new_labels(image) if labels is None else labels)
+        return True
+
+    def reopen(self, image: Image, folder: Path) -> bool:
+        """Go on with a session of an image that was kept in a folder, in a new labels layer.
+
+        Returns
+        -------
+        bool
+            Whether it began; if not, a notification says why.
+        """
+        if self.assistant.replayer is None:
+            show_warning("The model is not loaded: wait until the dock says “Ready”.")
+            return False
+        self.stop()
+        self.source.watch(image)
+        try:
+            opened = reopen(image, folder)
+        except SessionError as error:
+            show_warning(f"The session cannot be reopened: {error}.")
+            return False
+        self._begin(opened.session, opened.journal, image, new_labels(image, opened.labels))
+        return True
+
+    def _begin(
+        self, session: Session, journal: Journal | None, image: Image, labels: Labels
+    ) -> None:
+        """Set everything up around a session."""
+        attach(labels, image, journal)
         site = self.site = Site(
             session,
+            journal,
             self.viewer,
             image,
             labels,
@@ -174,16 +206,15 @@ class Annotator(QObject):
             layer.mode = "add"
         self._activate(site.prompts.positive)
         self._settle.start()
-        return True
 
     def stop(self) -> None:
-        """End the annotation: the labels stay, and the session is kept with them."""
+        """End the annotation: the labels stay, and so does the session in its folder."""
         if self.site is not None:
-            keep(self.site.session, self.site.labels, self.site.image)
             self._keys.release()
             site, self.site = self.site, None
             self.problem, self.last = "", None
             site.close()
+            end(site.session, site.journal)
 
     def resume(self) -> None:
         """Put back those of our layers that have been removed from the viewer."""
@@ -225,7 +256,7 @@ class Annotator(QObject):
             else:
                 # a new object begins with a click on it
                 self._activate(site.prompts.positive)
-                self._after(site, Step(None, None))
+                self._after(site, Step())
 
     def undo(self) -> None:
         """Take back the last click, move, deletion, brush stroke or change of object."""
@@ -261,9 +292,9 @@ class Annotator(QObject):
         """Show what a step of the history has changed."""
         if step is None:
             return
-        if step.patch is not None:
-            # written before the view moves, since a moving view looks at the labels
-            site.write(step.patch)
+        # written before the view moves, since a moving view looks at the labels
+        for patch in step.patches:
+            site.write(patch)
         if step.plane is not None:
             show_plane(self.viewer, site.image, step.plane)
         self.last = None

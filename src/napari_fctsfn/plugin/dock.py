@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 # napari injects the viewer by this annotation, which it looks up when it makes the widget
@@ -25,7 +26,7 @@ from qtpy.QtWidgets import (
 
 from napari_fctsfn.plugin.annotate import Annotator
 from napari_fctsfn.plugin.choosers import LayerChooser
-from napari_fctsfn.plugin.keeping import annotated
+from napari_fctsfn.plugin.keeping import annotated, left_behind
 from napari_fctsfn.plugin.keys import NEXT, POLARITY, REDO, UNDO, native
 from napari_fctsfn.plugin.prompts import NEGATIVE_COLOR, POSITIVE_COLOR
 from napari_fctsfn.plugin.status import hint, status
@@ -63,6 +64,9 @@ class AnnotateDock(QWidget):
         self.start_button = QPushButton("Start")
         self.resume_button = QPushButton("Resume")
         self.resume_button.setToolTip("Put the layers back that were removed, and go on")
+        self.reopen_button = QPushButton("Reopen last session")
+        self.reopen_button.clicked.connect(self.reopen)
+        self._left_behind: Path | None = None
         self.positive_button = _kind("●  Object", POSITIVE_COLOR, "white", "the thing itself")
         self.negative_button = _kind("✕  Background", NEGATIVE_COLOR, "black", "anything else")
         self.next_button = _action("Next object", NEXT, "Finish this object and take a new label")
@@ -88,6 +92,14 @@ class AnnotateDock(QWidget):
         self.annotator.resume()
         self._show_site()
         return not self.annotator.problem
+
+    def reopen(self) -> bool:
+        """Go on where the last session of the chosen image ended; return whether that worked."""
+        if self.image.layer is None or self._left_behind is None:
+            return False
+        worked = self.annotator.reopen(self.image.layer, self._left_behind)
+        self._show_site()
+        return worked
 
     def wait_idle(self, timeout_ms: int = 30_000) -> bool:
         """Process events until nothing is pending; return whether that was so in time."""
@@ -147,6 +159,7 @@ class AnnotateDock(QWidget):
         column.addLayout(form)
         column.addWidget(self.start_button)
         column.addWidget(self.resume_button)
+        column.addWidget(self.reopen_button)
         column.addWidget(self.status)
         column.addWidget(self.hint)
         column.addWidget(self.kinds)
@@ -178,6 +191,7 @@ class AnnotateDock(QWidget):
 
     def _on_image(self) -> None:
         self.labels.choose(annotated(self.image.layer, self.labels.layers))
+        self._left_behind = left_behind(self.image.layer)
         self.annotator.preview(self.image.layer)
         self._refresh()
 
@@ -217,6 +231,12 @@ class AnnotateDock(QWidget):
         self.start_button.setEnabled(
             self.image.layer is not None and annotator.assistant.replayer is not None
         )
+        kept = self._left_behind
+        self.reopen_button.setVisible(
+            kept is not None and session is None and self.labels.layer is None
+        )
+        self.reopen_button.setEnabled(self.start_button.isEnabled())
+        self.reopen_button.setToolTip(f"Objects and clicks of {kept.name if kept else ''}")
         self.kinds.setEnabled(working)
         self.undo_button.setEnabled(session is not None and session.history.can_undo)
         self.redo_button.setEnabled(session is not None and session.history.can_redo)

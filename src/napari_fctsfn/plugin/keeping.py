@@ -1,34 +1,42 @@
-"""Where a session is kept between two openings of the dock: in the metadata of its labels."""
+"""Where sessions come from and go: their folders, known to the labels by their metadata."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_warning
 
-from napari_fctsfn.plugin.layers import capacity, image_shape
-from napari_fctsfn.session import Session, SessionError, from_document, to_document
+from napari_fctsfn.plugin.layers import capacity, full_data, image_shape
+from napari_fctsfn.session import (
+    ImageIdentity,
+    Journal,
+    Opened,
+    Plane,
+    Session,
+    SessionError,
+    is_empty,
+    last_session,
+    new_session_folder,
+    open_session,
+)
 
 if TYPE_CHECKING:
     from napari_fctsfn.predict import Normalisation
 
-METADATA = "napari-fctsfn"
-"""Key of the metadata."""
+METADATA = "napari-fctsfn session"
+"""Key of the session's folder in the metadata of its labels."""
 
 _IMAGE = "napari-fctsfn image"
 """Key of the name of the image that was annotated."""
 
 
-def keep(session: Session, labels: Labels, image: Image) -> None:
-    """Keep a session with its labels; what still waits for a prediction is left out."""
-    kept = {METADATA: to_document(session), _IMAGE: image.name}
-    labels.metadata = {**labels.metadata, **kept}
-
-
 def annotated(image: Image | None, labels: Iterable[Labels]) -> Labels | None:
-    """The first of some labels that a session of this image is kept with; None if none is."""
+    """The first of some labels that have a session of this image; None if none has."""
     if image is not None:
         for layer in labels:
             same = layer.metadata.get(_IMAGE) == image.name
@@ -37,15 +45,22 @@ def annotated(image: Image | None, labels: Iterable[Labels]) -> Labels | None:
     return None
 
 
-def open_session(
-    shape: tuple[int, ...], normalisation: Normalisation, labels: Labels | None
-) -> Session:
-    """The session kept with some labels, or a new one.
+def left_behind(image: Image | None) -> Path | None:
+    """The newest session that may be of this image and that none of the viewer's labels has."""
+    if image is None:
+        return None
+    data = full_data(image)
+    return last_session(tuple(int(n) for n in data.shape), np.dtype(data.dtype).name)
+
+
+def begin(
+    image: Image, normalisation: Normalisation, labels: Labels | None
+) -> tuple[Session, Journal | None]:
+    """The session of some labels, or a new one, and the journal that it writes.
 
     Parameters
     ----------
-    shape : tuple of int
-        Shape of the image in labels.
+    image : Image
     normalisation : Normalisation
         The range of intensities for a new session.
     labels : Labels or None
@@ -56,13 +71,68 @@ def open_session(
     SessionError
         If the labels have no number left for an object.
     """
-    if labels is None:
-        return Session(shape, normalisation)
-    limits = max(int(labels.data.max()), 0), capacity(labels)
-    stored = labels.metadata.get(METADATA)
-    if stored is not None:
+    if labels is not None and METADATA in labels.metadata:
         try:
-            return from_document(stored, shape, *limits)
-        except SessionError as error:
-            show_warning(f"The clicks kept in “{labels.name}” are left aside: {error}.")
-    return Session(shape, normalisation, *limits)
+            opened = reopen(image, Path(labels.metadata[METADATA]))
+        except (SessionError, TypeError) as error:
+            show_warning(f"The clicks kept with “{labels.name}” are left aside: {error}.")
+        else:
+            opened.session.capacity = capacity(labels)
+            _catch_up(opened, labels)
+            return opened.session, opened.journal
+    shape = image_shape(image)
+    if labels is None:
+        session, data = Session(shape, normalisation), np.zeros(shape, dtype=np.uint16)
+    else:
+        data = labels.data
+        session = Session(shape, normalisation, max(int(data.max()), 0), capacity(labels))
+    try:
+        return session, Journal.create(
+            new_session_folder(image.name), session, _identity(image), data
+        )
+    except SessionError as error:
+        show_warning(f"What you do now is not saved while you work: {error}.")
+        return session, None
+
+
+def reopen(image: Image, folder: Path) -> Opened:
+    """Open a session of this image again.
+
+    Raises
+    ------
+    SessionError
+        If it cannot be opened, or is of another image.
+    """
+    opened = open_session(folder, _identity(image))
+    if opened.warning:
+        show_warning(opened.warning)
+    return opened
+
+
+def attach(labels: Labels, image: Image, journal: Journal | None) -> None:
+    """Let the labels know their session."""
+    if journal is not None:
+        kept = {METADATA: str(journal.folder), _IMAGE: image.name}
+        labels.metadata = {**labels.metadata, **kept}
+
+
+def end(session: Session, journal: Journal | None) -> None:
+    """Let a session's folder go; nothing stays of a session in which nothing was done."""
+    session.journal = None
+    if journal is not None:
+        journal.close()
+        if is_empty(journal.folder):
+            shutil.rmtree(journal.folder, ignore_errors=True)
+
+
+def _identity(image: Image) -> ImageIdentity:
+    return ImageIdentity.of(image.name, full_data(image), channels=image.rgb)
+
+
+def _catch_up(opened: Opened, labels: Labels) -> None:
+    """Take what was done to the labels since the session ended as brush strokes."""
+    for index in np.ndindex(*opened.labels.shape[:-2]):
+        plane = Plane((*index, None, None))
+        if not np.array_equal(opened.labels[index], labels.data[index]):
+            opened.session.observe(plane, opened.labels[index])
+            opened.session.observe(plane, labels.data[index])

@@ -40,9 +40,10 @@ def follow(image: Image, layers: Iterable[Layer]) -> None:
             setattr(layer, name, getattr(image, name))
 
 
-def new_labels(image: Image) -> Labels:
-    """An empty Labels layer for an image, uint16."""
-    data = np.zeros(image_shape(image), dtype=np.uint16)
+def new_labels(image: Image, data: np.ndarray | None = None) -> Labels:
+    """A Labels layer for an image; by default empty, uint16."""
+    if data is None:
+        data = np.zeros(image_shape(image), dtype=np.uint16)
     return Labels(data, name=f"{image.name} objects", **transforms(image))
 
 

@@ -9,13 +9,13 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 
 from napari_fctsfn.clicks import Clicks
-from napari_fctsfn.plugin.layers import capacity, follow, image_shape, new_labels, shown_axes
+from napari_fctsfn.plugin.layers import capacity, follow, image_shape, shown_axes
 from napari_fctsfn.plugin.prompts import Prompts
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-    from napari_fctsfn.session import Patch, Plane, Session
+    from napari_fctsfn.session import Journal, Patch, Plane, Session
 
 
 def refusal(image: Image | None, labels: Labels | None) -> str:
@@ -46,12 +46,14 @@ class Site:
     ----------
     session : Session
         The document.
+    journal : Journal or None
+        Where it is saved; None if it is not.
     viewer : Viewer
         Where the layers are shown.
     image : Image
         The image.
-    labels : Labels or None
-        Where the masks go; None makes a new layer.
+    labels : Labels
+        Where the masks go.
     clicked, painted, replaced : callable
         Called, without arguments, after the annotator has changed points, after somebody else has
         painted in the labels, and after the labels got other data.
@@ -60,19 +62,21 @@ class Site:
     def __init__(
         self,
         session: Session,
+        journal: Journal | None,
         viewer: Viewer,
         image: Image,
-        labels: Labels | None,
+        labels: Labels,
         clicked: Callable[[], None],
         painted: Callable[[], None],
         replaced: Callable[[], None],
     ) -> None:
         self.session = session
+        self.journal = journal
         self._viewer = viewer
         self._painted, self._replaced = painted, replaced
         self._writing = False
         self.image = image
-        self.labels = new_labels(image) if labels is None else labels
+        self.labels = labels
         self.prompts = Prompts(image, clicked)
         self.labels.events.paint.connect(self._on_paint)
         self.labels.events.data.connect(self._on_data)

@@ -46,23 +46,34 @@ def hint(annotator: Annotator, chosen: Image | None) -> str:
         return annotator.problem
     if session is None or site is None:
         return _first(annotator, chosen is not None)
+    return _warning(annotator, site, chosen) or _next_click(site, annotator.source.plane())
+
+
+def _warning(annotator: Annotator, site: Site, chosen: Image | None) -> str:
+    """What the annotator should know before the next click; empty if nothing."""
+    if site.journal is not None and site.journal.error:
+        return (
+            f"Nothing is lost yet, but {site.journal.error}. Make room there and go on: it is "
+            "tried again with every step."
+        )
     if chosen is not None and chosen != site.image:
         return (
             f"“{site.image.name}” is being annotated: press Start again to go over to "
             f"“{chosen.name}”."
         )
-    plane = annotator.source.plane()
-    if plane is None:
+    if annotator.source.plane() is None:
         why = annotator.source.why_no_slice()
         return f"{why[0].upper()}{why[1:]}."
     if annotator.polarity is None:
         return "To click again, press Object or Background: another layer is active now."
-    return _next_click(site, plane)
+    return ""
 
 
-def _next_click(site: Site, plane: Plane) -> str:
+def _next_click(site: Site, plane: Plane | None) -> str:
     """Where to click in a slice."""
     session = site.session
+    if plane is None:
+        return ""
     clicks = session.clicks(session.current, plane)
     if not any(True for _ in session.planes(session.current)):
         return f"Click on the thing that object {session.current} shall be."

@@ -1,7 +1,9 @@
 """The annotator's document without Qt: objects, clicks, masks, and undo and redo of all of it."""
 
-from napari_fctsfn.session.annotation import Annotation, Replay
-from napari_fctsfn.session.document import from_document, to_document
+from napari_fctsfn.session.annotation import Annotation, Note, Replay
+from napari_fctsfn.session.folders import last_session, new_session_folder
+from napari_fctsfn.session.identity import ImageIdentity
+from napari_fctsfn.session.journal import Journal, Opened, is_empty, open_session, read_header
 from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.plane import Plane
 from napari_fctsfn.session.replay import Replayer, rebuild
@@ -9,6 +11,10 @@ from napari_fctsfn.session.session import Session, SessionError, Step
 
 __all__ = [
     "Annotation",
+    "ImageIdentity",
+    "Journal",
+    "Note",
+    "Opened",
     "Patch",
     "Plane",
     "Replay",
@@ -16,7 +22,10 @@ __all__ = [
     "Session",
     "SessionError",
     "Step",
-    "from_document",
+    "is_empty",
+    "last_session",
+    "new_session_folder",
+    "open_session",
+    "read_header",
     "rebuild",
-    "to_document",
 ]

@@ -45,6 +45,29 @@ class Annotation:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """What is said about an object.
+
+    Parameters
+    ----------
+    name, category : str
+        As the annotator calls it and its class; empty if not said.
+    color : str
+        As ``#rrggbb``; empty for the colour its label has anyway.
+    reviewed, protected, hidden : bool
+        Whether somebody has looked at it again; whether it is closed to changes; whether it is
+        not shown.
+    """
+
+    name: str = ""
+    category: str = ""
+    color: str = ""
+    reviewed: bool = False
+    protected: bool = False
+    hidden: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Replay:
     """All that a mask depends on besides the image and the model.
 

@@ -1,124 +1,220 @@
-"""A session as plain data: what is kept with the labels and read back from there."""
+"""A session as plain data: what stands in its folder and is read back from there."""
 
 from __future__ import annotations
 
 import base64
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from napari_fctsfn.clicks import Click, Clicks
-from napari_fctsfn.session.annotation import Annotation
+from napari_fctsfn.session.annotation import Annotation, Note
+from napari_fctsfn.session.history import (
+    ClickEdit,
+    Command,
+    Edit,
+    NoteEdit,
+    Operation,
+    OperationKind,
+    Select,
+)
+from napari_fctsfn.session.identity import ImageIdentity
 from napari_fctsfn.session.masks import Mask
+from napari_fctsfn.session.patch import Change, Patch
 from napari_fctsfn.session.plane import Plane
-from napari_fctsfn.session.session import Session, SessionError
+from napari_fctsfn.session.session import Entry, Session, SessionError
+
+VERSION = 1
+"""Of the folder's layout; a session of a newer one is refused."""
 
 _Count = Annotated[int, Field(ge=0)]
+_Label = Annotated[int, Field(ge=1)]
+_Index = list[_Count | None]
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class MaskDocument(_Part):
+class Header(_Part):
+    """``session.json``: what a session is of. Written once."""
+
+    schema_version: int = VERSION
+    program: str = Field(description="version of napari-fctsfn that wrote it")
+    created: str = Field(description="UTC, ISO 8601")
+    image: ImageIdentity
+    shape: list[_Count] = Field(description="shape of the labels")
+    dtype: str = Field(description="data type of the labels")
+    normalisation: dict[str, Any] = Field(description="the intensity range the network saw")
+
+
+class _Mask(_Part):
     """A mask of a slice."""
 
-    box: tuple[_Count, _Count, _Count, _Count] = Field(
-        description="first row, first column, end row, end column"
-    )
+    box: tuple[_Count, _Count, _Count, _Count]
     bits: str = Field(description="pixels of the box, packed, zlib, base64")
 
 
-class SliceDocument(_Part):
+class _Annotation(_Part):
     """One object in one slice."""
 
-    index: list[_Count | None] = Field(description="position on every axis, null on the open two")
     clicks: list[tuple[FiniteFloat, FiniteFloat, bool]] = Field(
         description="row, column, positive; in the order in which they were made"
     )
-    mask: MaskDocument = Field(description="pixels that hold the label")
-    given: MaskDocument | None = Field(description="the mask the replay starts from")
-    base: _Count = Field(description="clicks made before the mask was given")
-    model: str = Field(description="SHA-256 of the model file")
+    mask: _Mask
+    given: _Mask | None = None
+    base: _Count = 0
+    model: str = ""
 
 
-class ObjectDocument(_Part):
-    """One object."""
-
-    label: Annotated[int, Field(ge=1)] = Field(description="its number in the labels")
-    slices: list[SliceDocument]
-
-
-class SessionDocument(_Part):
-    """A session."""
-
-    schema_version: Literal[1] = 1
-    shape: list[_Count] = Field(description="shape of the labels")
-    normalisation: dict[str, Any] = Field(description="the intensity range the network saw")
-    current: Annotated[int, Field(ge=1)] = Field(description="label of the object at work")
-    objects: list[ObjectDocument]
+class _Edit(_Part):
+    label: _Label
+    index: _Index
+    after: _Annotation | None
 
 
-def to_document(session: Session) -> dict[str, Any]:
-    """A session as a dictionary of JSON types; steps that wait for a prediction are not in it."""
-    return SessionDocument(
-        shape=list(session.shape),
-        normalisation=session.normalisation.to_dict(),
-        current=session.current,
-        objects=[
-            ObjectDocument(
-                label=label,
-                slices=[_slice(plane, annotation) for plane, annotation in planes.items()],
+class _Note(_Part):
+    label: _Label
+    name: str = ""
+    category: str = ""
+    color: str = ""
+    reviewed: bool = False
+    protected: bool = False
+    hidden: bool = False
+
+
+class _Patch(_Part):
+    index: _Index
+    changes: list[tuple[_Count, _Count, _Mask]] = Field(description="old label, new label, where")
+
+
+class _Travel(_Part):
+    """A step back or forth."""
+
+    do: Literal["undo", "redo"]
+
+
+class _Record(_Part):
+    """A command."""
+
+    do: Literal["clicks", "select"] | OperationKind
+    time: float = 0.0
+    labels: list[_Label] = []
+    index: _Index | None = None
+    current: tuple[_Label, _Label] | None = None
+    edits: list[_Edit] = []
+    notes: list[_Note] = []
+    patches: list[_Patch] = []
+
+
+_LINE: TypeAdapter[_Travel | _Record] = TypeAdapter(
+    Annotated[_Travel | _Record, Field(discriminator="do")]
+)
+"""A line of the journal."""
+
+
+def encode(entry: Entry) -> str:
+    """An entry of a journal as one line of JSON."""
+    if not isinstance(entry, Command):
+        return json.dumps({"do": entry})
+    action = entry.action
+    if isinstance(action, ClickEdit):
+        about: dict[str, Any] = {"do": "clicks", "labels": [action.label]}
+    elif isinstance(action, Select):
+        about = {"do": "select", "labels": [action.label]}
+    else:
+        about = {"do": action.kind, "labels": list(action.labels)}
+    plane = None if isinstance(action, Select) else action.plane
+    record = _Record(
+        **about,
+        time=round(entry.time, 3),
+        index=None if plane is None else list(plane.index),
+        current=entry.current,
+        edits=[
+            _Edit(
+                label=edit.label,
+                index=list(edit.plane.index),
+                after=None if edit.after is None else _describe(edit.after),
             )
-            for label, planes in session.objects.items()
+            for edit in entry.edits
         ],
-    ).model_dump(mode="json")
+        notes=[
+            _Note(label=note.label, **{key: getattr(note.after, key) for key in Note.__slots__})
+            for note in entry.notes
+        ],
+        patches=[
+            _Patch(
+                index=list(patch.plane.index),
+                changes=[(c.old, c.new, _packed(c.pixels)) for c in patch.changes],
+            )
+            for patch in entry.patches
+        ],
+    )
+    return record.model_dump_json(exclude_defaults=True)
 
 
-def from_document(
-    data: object, shape: tuple[int, ...], highest: int = 0, capacity: int = 65535
-) -> Session:
-    """The session of a dictionary that `to_document` made.
-
-    Parameters
-    ----------
-    data : object
-        The dictionary.
-    shape : tuple of int
-        Shape of the labels the session is re-opened on.
-    highest, capacity : int
-        As for `Session`.
+def decode(line: str | bytes, session: Session) -> Entry:
+    """The entry of a line that `encode` made, as the next one of a session.
 
     Raises
     ------
     SessionError
-        If the dictionary is damaged, of a newer version, or of labels of another shape.
+        If the line is damaged or does not fit the session.
     """
-    # predict imports torch, which takes a second, and the session alone needs none of it
-    from napari_fctsfn.predict import Normalisation
-
     try:
-        document = SessionDocument.model_validate(data)
-        if tuple(document.shape) != shape:
-            raise SessionError(
-                f"it belongs to labels of shape {tuple(document.shape)} and these have {shape}"
-            )
-        session = Session(shape, Normalisation.from_dict(document.normalisation), highest, capacity)
-        objects = {
-            part.label: dict(_annotation(piece, shape) for piece in part.slices)
-            for part in document.objects
-        }
+        record = _LINE.validate_json(line)
+        return record.do if isinstance(record, _Travel) else _command(record, session)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(step) for step in first["loc"])
         raise SessionError(f"it is damaged at {place}: {first['msg']}") from error
-    session.restore(objects, document.current)
-    return session
+    except ValueError as error:
+        raise SessionError(f"it is damaged: {error}") from error
 
 
-def _slice(plane: Plane, annotation: Annotation) -> SliceDocument:
-    return SliceDocument(
-        index=list(plane.index),
+def _command(record: _Record, session: Session) -> Command:
+    def plane(index: _Index) -> Plane:
+        found = Plane(tuple(index))
+        found.check_inside(session.shape)
+        return found
+
+    objects = session.objects
+    edits = []
+    for edit in record.edits:
+        where = plane(edit.index)
+        size = where.shape(session.shape)
+        after = None if edit.after is None else _annotation(edit.after, size)
+        edits.append(Edit(edit.label, where, objects.get(edit.label, {}).get(where), after))
+    notes = [
+        NoteEdit(note.label, session.note(note.label), Note(**note.model_dump(exclude={"label"})))
+        for note in record.notes
+    ]
+    patches = []
+    for patch in record.patches:
+        where = plane(patch.index)
+        size = where.shape(session.shape)
+        changes = (Change(old, new, _unpacked(mask, size)) for old, new, mask in patch.changes)
+        patches.append(Patch(where, tuple(changes)))
+    action: ClickEdit | Select | Operation
+    if record.do == "clicks":
+        if len(edits) != 1:
+            raise ValueError(f"clicks change {len(edits)} annotations and not one")
+        clicked = edits[0]
+        clicks = Clicks() if clicked.after is None else clicked.after.clicks
+        action = ClickEdit(clicked.label, clicked.plane, clicks)
+    elif record.do == "select":
+        if record.current is None:
+            raise ValueError("a selection names no object")
+        action = Select(*record.current)
+    else:
+        of = None if record.index is None else plane(record.index)
+        action = Operation(record.do, tuple(record.labels), of)
+    return Command(action, tuple(edits), tuple(notes), tuple(patches), record.current, record.time)
+
+
+def _describe(annotation: Annotation) -> _Annotation:
+    return _Annotation(
         clicks=[(click.row, click.column, click.positive) for click in annotation.clicks],
         mask=_packed(annotation.mask),
         given=None if annotation.given is None else _packed(annotation.given),
@@ -127,25 +223,19 @@ def _slice(plane: Plane, annotation: Annotation) -> SliceDocument:
     )
 
 
-def _packed(mask: Mask) -> MaskDocument:
-    return MaskDocument(box=mask.box, bits=base64.b64encode(mask.bits).decode("ascii"))
+def _packed(mask: Mask) -> _Mask:
+    return _Mask(box=mask.box, bits=base64.b64encode(mask.bits).decode("ascii"))
 
 
-def _annotation(piece: SliceDocument, shape: tuple[int, ...]) -> tuple[Plane, Annotation]:
-    try:
-        plane = Plane(tuple(piece.index))
-        plane.check_inside(shape)
-        clicks = Clicks(Click(*click) for click in piece.clicks)
-        size = plane.shape(shape)
-        clicks.check_inside(size)
-        given = None if piece.given is None else _unpacked(piece.given, size)
-        mask = _unpacked(piece.mask, size)
-    except ValueError as error:
-        raise SessionError(f"it is damaged: {error}") from error
-    return plane, Annotation(clicks, mask, given, min(piece.base, len(clicks)), piece.model)
+def _annotation(piece: _Annotation, size: tuple[int, int]) -> Annotation:
+    clicks = Clicks(Click(*click) for click in piece.clicks)
+    clicks.check_inside(size)
+    given = None if piece.given is None else _unpacked(piece.given, size)
+    mask = _unpacked(piece.mask, size)
+    return Annotation(clicks, mask, given, min(piece.base, len(clicks)), piece.model)
 
 
-def _unpacked(document: MaskDocument, shape: tuple[int, int]) -> Mask:
+def _unpacked(document: _Mask, shape: tuple[int, int]) -> Mask:
     row, column, end_row, end_column = document.box
     if not (row <= end_row <= shape[0] and column <= end_column <= shape[1]):
         raise ValueError(f"mask box {document.box} does not fit into {shape}")

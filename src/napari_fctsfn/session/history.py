@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from napari_fctsfn.clicks import Clicks
-from napari_fctsfn.session.annotation import Annotation
+from napari_fctsfn.session.annotation import Annotation, Note
 from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.plane import Plane
 
@@ -22,21 +23,35 @@ class ClickEdit:
 
 
 @dataclass(frozen=True, slots=True)
-class NextObject:
-    """The annotator goes on to another object."""
+class Select:
+    """The annotator goes on to another object, new or finished before."""
 
     previous: int
     label: int
 
 
+OperationKind = Literal["brush", "delete", "merge", "renumber", "describe", "propagate"]
+
+
 @dataclass(frozen=True, slots=True)
-class BrushEdit:
-    """Labels of a slice were edited by a brush or another tool."""
+class Operation:
+    """Something that needs no prediction.
 
-    plane: Plane
+    Parameters
+    ----------
+    kind : {"brush", "delete", "merge", "renumber", "describe", "propagate"}
+    labels : tuple of int
+        The objects concerned.
+    plane : Plane or None
+        The slice, where it is one.
+    """
+
+    kind: OperationKind
+    labels: tuple[int, ...]
+    plane: Plane | None = None
 
 
-Intent = ClickEdit | NextObject
+Intent = ClickEdit | Select
 """What the annotator asked for and what may wait for a prediction."""
 
 
@@ -51,19 +66,45 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """Something that was done, with all that is needed to take it back without predicting."""
+class NoteEdit:
+    """What is said about an object before and after a command."""
 
-    action: ClickEdit | NextObject | BrushEdit
+    label: int
+    before: Note
+    after: Note
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Something that was done, with all that is needed to take it back without predicting.
+
+    Parameters
+    ----------
+    action : ClickEdit, Select or Operation
+        What the annotator wanted.
+    edits : tuple of Edit
+    notes : tuple of NoteEdit
+    patches : tuple of Patch
+        What it wrote into the labels, each slice at most once.
+    current : (int, int) or None
+        The object at work before and after; None if it stays.
+    time : float
+        When it was done, in seconds since 1970.
+    """
+
+    action: ClickEdit | Select | Operation
     edits: tuple[Edit, ...] = ()
-    patch: Patch | None = None
+    notes: tuple[NoteEdit, ...] = ()
+    patches: tuple[Patch, ...] = ()
+    current: tuple[int, int] | None = None
+    time: float = 0.0
 
     @property
     def nbytes(self) -> int:
         """Roughly the bytes it takes."""
         return (
             500
-            + (0 if self.patch is None else self.patch.nbytes)
+            + sum(patch.nbytes for patch in self.patches)
             + sum(edit.after.nbytes for edit in self.edits if edit.after is not None)
         )
 

@@ -1,0 +1,60 @@
+"""Where sessions are kept: one folder each, in the user's data directory."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from pathlib import Path
+
+from napari_fctsfn._files import data_directory
+from napari_fctsfn.session.journal import is_empty, read_header
+from napari_fctsfn.session.session import SessionError
+
+_LOOKED_AT = 200
+"""So many of the newest sessions are looked through."""
+
+
+def sessions_directory() -> Path:
+    """The folder that holds the sessions' folders."""
+    return data_directory() / "sessions"
+
+
+def new_session_folder(name: str) -> Path:
+    """A folder, yet to be made, for a session of an image of this name.
+
+    Its name begins with the time, so that the sessions stand in their order.
+    """
+    time = dt.datetime.now(dt.UTC).strftime("%Y%m%d-%H%M%S")
+    short = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40]
+    folder = sessions_directory() / f"{time} {short}".strip()
+    number = 1
+    while folder.exists():
+        number += 1
+        folder = folder.with_name(f"{time} {short} {number}")
+    return folder
+
+
+def last_session(shape: tuple[int, ...], dtype: str) -> Path | None:
+    """The newest session, with something done in it, of an image of this shape and type.
+
+    Whether it is really the same image is seen when it is opened.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the image, with the channels of RGB.
+    dtype : str
+        Of the image.
+    """
+    try:
+        folders = sorted(sessions_directory().iterdir(), reverse=True)[:_LOOKED_AT]
+    except OSError:
+        return None
+    for folder in folders:
+        try:
+            image = read_header(folder).image
+        except SessionError:
+            continue
+        if (image.shape, image.dtype) == (shape, dtype) and not is_empty(folder):
+            return folder
+    return None

@@ -1,0 +1,301 @@
+"""The folder of a session: everything that was done, written down as soon as it is done.
+
+``session.json`` says what the session is of, ``labels.npz`` holds the labels it began with, if
+there were any, and ``journal.jsonl`` one line for everything done since: a checksum and JSON.
+Whoever follows the journal has objects, clicks, history and labels again; the process may be killed
+at any moment, since a line that is not whole does not count.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from napari_fctsfn import __version__
+from napari_fctsfn._files import replace_file
+from napari_fctsfn.session.document import VERSION, Header, decode, encode
+from napari_fctsfn.session.identity import ImageIdentity
+from napari_fctsfn.session.session import Entry, Session, SessionError
+
+_HEADER, _JOURNAL, _LABELS, _LOCK = "session.json", "journal.jsonl", "labels.npz", "lock"
+
+_HIGHEST = 2**31 - 1
+"""The largest label that napari shows."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A session that was opened again.
+
+    Parameters
+    ----------
+    session : Session
+    labels : array of int
+        As the session left them.
+    journal : Journal
+        Where it goes on.
+    warning : str
+        What could not be read, in one sentence; empty if all could.
+    """
+
+    session: Session
+    labels: NDArray[np.integer[Any]]
+    journal: Journal
+    warning: str
+
+
+class Journal:
+    """Writes what a session does into its folder.
+
+    A folder that can no longer be written (disk full, removed, read-only) does not stop the
+    session: `error` says so, lines wait in memory, and every further line tries again.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the session; must exist. It is locked against a second writer until `close`.
+    end : int, optional
+        Bytes of the journal that are sound; what follows them is cut off.
+
+    Attributes
+    ----------
+    error : str
+        Why lines wait; empty if none do.
+
+    Raises
+    ------
+    SessionError
+        If the session is open elsewhere.
+    """
+
+    def __init__(self, folder: Path, end: int | None = None) -> None:
+        self.folder = folder
+        self.error = ""
+        self._waiting = b""
+        self._end = end
+        self._file: BinaryIO | None = None
+        self._lock = _locked(folder)
+        self._write()
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        session: Session,
+        image: ImageIdentity,
+        labels: NDArray[np.integer[Any]],
+    ) -> Journal:
+        """Begin the journal of a new session, and let the session write it.
+
+        Parameters
+        ----------
+        folder : Path
+            Is made; must not exist.
+        session : Session
+            Without any history.
+        image : ImageIdentity
+            What it is of.
+        labels : array of int
+            What it begins with.
+
+        Raises
+        ------
+        SessionError
+            If the folder is there already or cannot be written.
+        """
+        header = Header(
+            program=__version__,
+            created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            image=image,
+            shape=list(labels.shape),
+            dtype=labels.dtype.name,
+            normalisation=session.normalisation.to_dict(),
+        )
+        try:
+            folder.mkdir(parents=True)
+            if labels.any():
+                with replace_file(folder / _LABELS) as path, path.open("wb") as file:
+                    np.savez_compressed(file, labels=labels)
+            with replace_file(folder / _HEADER) as path:
+                path.write_text(header.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise SessionError(
+                f"{folder} cannot be written: {error.strerror or error}; choose another folder"
+            ) from error
+        journal = cls(folder)
+        session.journal = journal.append
+        return journal
+
+    def append(self, entry: Entry) -> None:
+        """Write an entry down; it is in the hands of the operating system when this returns."""
+        data = encode(entry).encode()
+        self._waiting += b"%08x %s\n" % (zlib.crc32(data), data)
+        self._write()
+
+    def close(self) -> None:
+        """Let the folder go."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._lock.release()
+
+    def _write(self) -> None:
+        try:
+            if self._file is None:
+                self._file = (self.folder / _JOURNAL).open("ab", buffering=0)
+                if self._end is not None:
+                    self._file.truncate(self._end)
+            while self._waiting:
+                self._waiting = self._waiting[self._file.write(self._waiting) :]
+            self.error = ""
+        except OSError as error:
+            reason = error.strerror or error
+            self.error = f"the session cannot be saved in {self.folder}: {reason}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether nothing was done in a session."""
+    path = folder / _JOURNAL
+    return not path.exists() or path.stat().st_size == 0
+
+
+def read_header(folder: Path) -> Header:
+    """What a session's folder is of.
+
+    Raises
+    ------
+    SessionError
+        If it is no session, damaged, or of a newer version.
+    """
+    path = folder / _HEADER
+    try:
+        header = Header.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise SessionError(f"{folder} is no session: it has no {_HEADER}") from None
+    except OSError as error:
+        raise SessionError(f"{path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(step) for step in first["loc"])
+        raise SessionError(f"{path} is damaged at {place}: {first['msg']}") from error
+    if header.schema_version > VERSION:
+        raise SessionError(
+            f"{folder} was written by napari-fctsfn {header.program}, which is newer than this "
+            f"one ({__version__}): update to open it"
+        )
+    return header
+
+
+def open_session(folder: Path, image: ImageIdentity | None = None) -> Opened:
+    """Open a session again: objects, clicks, history and labels.
+
+    Parameters
+    ----------
+    folder : Path
+    image : ImageIdentity, optional
+        What it must be of.
+
+    Raises
+    ------
+    SessionError
+        If it is no session, of another image, of a newer version, or open elsewhere.
+    """
+    # predict imports torch, which takes a second, and the session alone needs none of it
+    from napari_fctsfn.predict import Normalisation
+
+    header = read_header(folder)
+    if image is not None and not image.same(header.image):
+        raise SessionError(f"{folder} is a session of {header.image} and not of {image}")
+    labels = _first_labels(folder, header)
+    capacity = min(int(np.iinfo(labels.dtype).max), _HIGHEST)
+    try:
+        normalisation = Normalisation.from_dict(header.normalisation)
+    except ValueError as error:
+        raise SessionError(f"{folder / _HEADER} is damaged: {error}") from error
+    session = Session(tuple(header.shape), normalisation, max(int(labels.max()), 0), capacity)
+    try:
+        data = (folder / _JOURNAL).read_bytes()
+    except FileNotFoundError:
+        data = b""
+    except OSError as error:
+        raise SessionError(f"{folder / _JOURNAL} cannot be read: {error.strerror}") from error
+    end, reason = _follow(data, session, labels)
+    warning = ""
+    if reason:
+        with replace_file(folder / f"{_JOURNAL}.cut") as path:
+            path.write_bytes(data[end:])
+        warning = (
+            f"The end of {folder / _JOURNAL} could not be read ({reason}): the session is as it "
+            f"was before, and the rest is kept in {_JOURNAL}.cut."
+        )
+    journal = Journal(folder, end)
+    session.journal = journal.append
+    return Opened(session, labels, journal, warning)
+
+
+def _first_labels(folder: Path, header: Header) -> NDArray[np.integer[Any]]:
+    path = folder / _LABELS
+    if not path.exists():
+        return np.zeros(header.shape, dtype=header.dtype)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            labels: NDArray[np.integer[Any]] = file["labels"]
+    except (OSError, ValueError, KeyError, zlib.error, EOFError) as error:
+        raise SessionError(f"{path} cannot be read: {error}") from error
+    if list(labels.shape) != header.shape:
+        raise SessionError(f"{path} has shape {labels.shape}, the session {header.shape}")
+    return labels
+
+
+def _follow(data: bytes, session: Session, labels: NDArray[np.integer[Any]]) -> tuple[int, str]:
+    """Do again what a journal holds; how many bytes are sound, and what is wrong behind them."""
+    end = 0
+    while end < len(data):
+        stop = data.find(b"\n", end)
+        if stop < 0:
+            # what was being written when the process ended
+            return end, ""
+        line = data[end:stop]
+        if line[:9] != b"%08x " % zlib.crc32(line[9:]):
+            return end, "a checksum is wrong"
+        try:
+            patches = session.follow(decode(line[9:], session))
+        except SessionError as error:
+            return end, str(error)
+        for patch in patches:
+            patch.apply(labels[patch.plane.key])
+        end = stop + 1
+    return end, ""
+
+
+def _locked(folder: Path) -> FileLock:
+    lock = FileLock(os.fspath(folder / _LOCK))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise SessionError(f"the session in {folder} is open elsewhere: close it there") from None
+    except OSError:
+        # a folder that cannot be written has no other writer either
+        pass
+    return lock
