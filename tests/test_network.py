@@ -51,7 +51,7 @@ def lite_click_operations(config: NetworkConfig, n: int, encoded: int = 7) -> in
 def vgg16_click_operations(config: NetworkConfig, n: int) -> int:
     """Multiplications of one click of the published network, from the paper's figure 2."""
     total, channels = 0, 2
-    for block, (depth, width) in enumerate(BLOCKS):
+    for block, (depth, width) in enumerate(BLOCKS[:4]):
         for _ in range(depth):
             total += conv(channels, width, 3, n >> block)
             channels = width
@@ -60,7 +60,7 @@ def vgg16_click_operations(config: NetworkConfig, n: int) -> int:
     total += conv(512, fc, 7, n // 32) + conv(fc, fc, 1, n // 32) + conv(fc, 2, 1, n // 32)
     total += conv(512, 2, 1, n // 16) + conv(256, 2, 1, n // 8)
     (bottleneck,) = config.bottleneck_channels
-    for block, (_, width) in enumerate(BLOCKS):
+    for block, (_, width) in enumerate(BLOCKS[:4]):
         total += conv(width, bottleneck, 1, n >> block)
     total += conv(512, bottleneck, 1, n // 16)
     inputs = bottleneck + 1

@@ -6,8 +6,17 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 Backbone = Literal["vgg16", "lite"]
+Interaction = Literal["stream", "resized", "layerwise"]
 
 _LARGEST_WIDTH = 4096
+_LONGEST_NAME = 100
+_OWN = -1
+
+_OWN_VALUES: dict[str, dict[str, Any]] = {
+    "vgg16": {"stream_blocks": 4, "stride": 8, "image_model": ""},
+    "lite": {"stream_blocks": 5, "stride": 16, "image_model": "tf_efficientnet_lite0"},
+}
+"""What each backbone has where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -23,21 +32,40 @@ class NetworkConfig:
     previous_mask : bool
         Whether the previous mask is a third interaction channel.
     interaction_channels : tuple of int
-        ``lite`` only: channels of the interaction stream at strides 2, 4, 8, 16 and 32.
+        ``lite`` only: channels of the interaction stream at strides 2, 4, 8, 16 and 32, one for
+        each of its blocks; none where there is no interaction stream.
     fusion_channels : int
         Channels of the fusion net; for ``vgg16`` those of fc6 and fc7 (4096 as published).
     fusion_blocks : int
         ``lite`` only: depthwise-separable blocks of the fusion net at stride 16.
     bottleneck_channels : tuple of int
         Channels of the bottleneck fusion layers. ``lite``: at strides 8, 4, 2 and 1. ``vgg16``: one
-        number for all scales (60 as published).
+        number for all scales (60 as published). None at all: there is no refiner, and the result
+        is the upsampled coarse score (a TSLFN).
     quality : bool
         Whether the network also predicts the IoU of its mask.
+    interaction : {"stream", "resized", "layerwise"}
+        How the interactions enter. ``stream``: through a stream of their own, fused late (TSLFN).
+        ``resized``: as maps, resized and concatenated with what the image stream gives (TSLFN-,
+        section 4.2). ``layerwise``: through a stream whose features are added to those of the
+        image after each block (section 3.1, after Hazirbas et al.).
+    stream_blocks : int
+        The first blocks of the backbone, 1 to 5, are the streams, the others belong to the fusion
+        net (TSLFN_1 to TSLFN_5, section 4.2). 0: maps and image are concatenated at the input of
+        a single stream (SSFCN). By default the backbone's own: 4 of ``vgg16``, 5 of ``lite``.
+    stride : {32, 16, 8}
+        Of the coarse score (section 3.3). By default the backbone's own: 8 of ``vgg16``, 16 of
+        ``lite``.
+    image_model : str
+        ``lite`` only: timm's name of the image stream, any model with a feature pyramid (the
+        paper's future work 1); fewer than 5 `stream_blocks` and ``layerwise`` need an EfficientNet.
+        By default ``tf_efficientnet_lite0``.
 
     Raises
     ------
     ValueError
-        If a value is unknown or out of range; nothing is allocated before this check.
+        If a value is unknown or out of range, or values do not go together; nothing is allocated
+        before this check.
     """
 
     backbone: Backbone = "lite"
@@ -47,27 +75,84 @@ class NetworkConfig:
     fusion_blocks: int = 4
     bottleneck_channels: tuple[int, ...] = (48, 32, 24, 12)
     quality: bool = False
+    interaction: Interaction = "stream"
+    stream_blocks: int = _OWN
+    stride: int = _OWN
+    image_model: str = ""
 
     def __post_init__(self) -> None:
         if self.backbone not in ("vgg16", "lite"):
             raise ValueError(f"unknown backbone {self.backbone!r}; known are 'vgg16' and 'lite'")
-        lengths = {"lite": (5, 4), "vgg16": (0, 1)}[self.backbone]
-        for name, length in zip(
-            ("interaction_channels", "bottleneck_channels"), lengths, strict=True
+        for name, own in _OWN_VALUES[self.backbone].items():
+            if getattr(self, name) in (_OWN, ""):
+                object.__setattr__(self, name, own)
+        self._check_variant()
+        self._check_widths()
+        for name in ("previous_mask", "quality"):
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
+
+    def _check_variant(self) -> None:
+        if self.interaction not in ("stream", "resized", "layerwise"):
+            raise ValueError(
+                f"unknown interaction {self.interaction!r}; "
+                f"known are 'stream', 'resized' and 'layerwise'"
+            )
+        fewest = 0 if self.interaction == "stream" else 1
+        if type(self.stream_blocks) is not int or not fewest <= self.stream_blocks <= 5:
+            raise ValueError(
+                f"stream_blocks of a network with interaction {self.interaction!r} must be from "
+                f"{fewest} to 5, not {self.stream_blocks!r}"
+            )
+        if type(self.stride) is not int or self.stride not in (32, 16, 8):
+            raise ValueError(f"stride must be 32, 16 or 8, not {self.stride!r}")
+        if type(self.image_model) is not str or len(self.image_model) > _LONGEST_NAME:
+            raise ValueError(f"image_model must be a name that timm knows: {self.image_model!r}")
+        if self.backbone == "vgg16" and self.image_model:
+            raise ValueError("image_model is for lite networks only: a vgg16 network has VGG16")
+
+    def _check_widths(self) -> None:
+        lite = self.backbone == "lite"
+        stages = self.stream_blocks if lite and self.interaction != "resized" else 0
+        scales = 4 if lite else 1
+        for name, lengths in (
+            ("interaction_channels", (stages,)),
+            ("bottleneck_channels", (scales, 0)),
         ):
-            if len(getattr(self, name)) != length:
+            if len(getattr(self, name)) not in lengths:
                 raise ValueError(
-                    f"{name} of a {self.backbone} network needs {length} numbers, "
-                    f"not {getattr(self, name)!r}"
+                    f"{name} of such a {self.backbone} network needs "
+                    f"{' or '.join(map(str, lengths))} numbers, not {getattr(self, name)!r}"
                 )
         widths = (*self.interaction_channels, self.fusion_channels, *self.bottleneck_channels)
         if not all(type(width) is int and 1 <= width <= _LARGEST_WIDTH for width in widths):
             raise ValueError(f"channels must be whole numbers from 1 to {_LARGEST_WIDTH}: {widths}")
         if type(self.fusion_blocks) is not int or not 0 <= self.fusion_blocks <= 32:
             raise ValueError(f"fusion_blocks must be from 0 to 32, not {self.fusion_blocks!r}")
-        for name in ("previous_mask", "quality"):
-            if type(getattr(self, name)) is not bool:
-                raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
+        own = _OWN_VALUES[self.backbone]["stream_blocks"]
+        if self.refines and (self.interaction == "layerwise" or self.stream_blocks != own):
+            raise ValueError(
+                f"a refiner needs both streams apart and at every scale: a {self.backbone} network "
+                f"with bottleneck_channels has {own} stream_blocks and no layerwise interaction"
+            )
+
+    @property
+    def map_channels(self) -> int:
+        """Interaction channels: positive map, negative map and, if configured, previous mask."""
+        return 3 if self.previous_mask else 2
+
+    @property
+    def image_blocks(self) -> int:
+        """Blocks of the backbone that see the image alone, so that they run once per image.
+
+        With layerwise fusion the interactions enter after the first.
+        """
+        return 1 if self.interaction == "layerwise" else self.stream_blocks
+
+    @property
+    def refines(self) -> bool:
+        """Whether there is a refiner."""
+        return bool(self.bottleneck_channels)
 
     @classmethod
     def vgg16(cls, fusion_channels: int = 4096) -> NetworkConfig:
@@ -102,5 +187,12 @@ class NetworkConfig:
             raise ValueError(f"network settings {values!r} are not valid: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for a model card; `from_dict` reads them back."""
-        return asdict(self)
+        """Plain values for a model card; `from_dict` reads them back.
+
+        What tells the variants apart is left out where it is the backbone's own: cards and
+        checkpoints of ordinary networks stay as they were before there were variants.
+        """
+        own = {"interaction": "stream", **_OWN_VALUES[self.backbone]}
+        return {
+            key: value for key, value in asdict(self).items() if key not in own or value != own[key]
+        }

@@ -22,7 +22,8 @@ class ImageFeatures:
     Parameters
     ----------
     fusion, refiner : tuple of Tensor
-        Image halves of the fusion net and of the refiner, shape (batch, channels, rows, columns).
+        Image halves of the fusion net and of the refiner, shape (batch, channels, rows, columns);
+        none of the refiner where there is none.
     size : (int, int)
         Rows and columns of the network input.
     """
@@ -53,7 +54,8 @@ class Scores(NamedTuple):
     logit : Tensor, shape (batch, 1, rows, columns)
         Foreground minus background score at full resolution; its sigmoid is the probability.
     coarse : Tensor, shape (batch, 1, rows, columns)
-        The same of the late-fusion network before refinement, bilinearly upsampled.
+        The same of the late-fusion network before refinement, bilinearly upsampled; where there is
+        no refiner, `logit` itself.
     quality : Tensor, shape (batch,), or None
         Logit of the predicted IoU of the mask, where the network predicts it.
     """
@@ -69,11 +71,11 @@ class Fused(NamedTuple):
     Attributes
     ----------
     features : Tensor, shape (batch, channels, r, c)
-        What the refiner starts from.
+        What the refiner starts from, or where there is none, the last features before the score.
     coarse : Tensor, shape (batch, 1, r', c')
         Score of the late-fusion network.
     interaction : list of Tensor
-        Features of the interaction stream, finest first.
+        Features of the interaction stream.
     """
 
     features: Tensor
@@ -87,7 +89,7 @@ class Fusion(nn.Module):
     Attributes
     ----------
     channels : int
-        Of the features that the refiner starts from.
+        Of the features that `forward` gives.
     """
 
     channels: int
@@ -99,7 +101,7 @@ class Fusion(nn.Module):
     def forward(
         self, image_halves: tuple[Tensor, ...], interaction: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Coarse score (batch, 1, r, c) and the features that the refiner starts from."""
+        """Coarse score (batch, 1, r, c) and `Fused.features`."""
         raise TypeError(f"{type(self).__name__} must define forward")
 
     def rescore(self, fused: Tensor, coarse: Tensor) -> Tensor:
@@ -125,6 +127,24 @@ class Refiner(nn.Module):
         raise TypeError(f"{type(self).__name__} must define forward")
 
 
+class Unrefined(Refiner):
+    """No refinement: the upsampled coarse score is the result (a TSLFN)."""
+
+    def image_halves(self, levels: list[Tensor]) -> tuple[Tensor, ...]:
+        """Nothing."""
+        return ()
+
+    def forward(
+        self,
+        image_halves: tuple[Tensor, ...],
+        interaction: list[Tensor],
+        fused: Tensor,
+        coarse: Tensor,
+    ) -> Tensor:
+        """`coarse`."""
+        return coarse
+
+
 class FCTSFN(nn.Module):
     """Fully convolutional two-stream fusion network.
 
@@ -134,7 +154,7 @@ class FCTSFN(nn.Module):
         What was built.
     image_stream, interaction_stream : Module
         From (batch, 3, rows, columns) RGB in 0..1, respectively from the interaction maps, to a
-        list of feature maps, finest first.
+        list of feature maps in an order that fusion and refiner know.
     fusion : Fusion
         Late fusion of the streams' features to a coarse score.
     refiner : Refiner
@@ -160,10 +180,15 @@ class FCTSFN(nn.Module):
     @property
     def map_channels(self) -> int:
         """Interaction channels: positive map, negative map and, if configured, previous mask."""
-        return 3 if self.config.previous_mask else 2
+        return self.config.map_channels
 
     def encode_image(self, image: Tensor) -> ImageFeatures:
         """Compute once per image all that the clicks do not change.
+
+        With late fusion that is the whole image stream and the image half of whatever takes both
+        streams; the more blocks are in the fusion net, the less it is. With layerwise fusion it is
+        the first block only. In an SSFCN it is no more than the image half of the first
+        convolution (``vgg16``) or the scaled image (``lite``): every click runs the whole network.
 
         Parameters
         ----------

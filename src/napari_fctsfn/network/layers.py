@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class SplitConv2d(nn.Module):
@@ -136,22 +137,35 @@ class QualityHead(nn.Module):
         return score[:, 0]
 
 
-def fold_norms(module: nn.Module) -> None:
-    """Fold batch norms into the convolutions before them, in place; for evaluation only.
+def he_init(module: nn.Module) -> None:
+    """He initialisation of all convolutions (the paper's reference 31), biases zero."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
-    A pair is a convolution and the batch norm registered next to it in the same module; an
-    activation that the norm brings along (timm) stays.
+
+class Resized(nn.Module):
+    """Interaction maps at several strides, in place of the features of an interaction stream.
+
+    Parameters
+    ----------
+    inputs : Module
+        An interaction stream without blocks: gives the maps as a stream takes them, in a list.
+    strides : sequence of int
+        Each cell has the mean of its pixels.
     """
-    convolution: nn.Conv2d | None = None
-    for name, child in list(module.named_children()):
-        if isinstance(child, nn.BatchNorm2d) and convolution is not None:
-            fused = fuse_conv_bn_eval(convolution.eval(), child.eval())
-            convolution.weight, convolution.bias = fused.weight, fused.bias
-            module.add_module(name, getattr(child, "act", nn.Identity()))
-        elif not isinstance(child, nn.Identity):
-            fold_norms(child)
-        if not isinstance(child, nn.Identity):
-            convolution = child if isinstance(child, nn.Conv2d) else None
+
+    def __init__(self, inputs: nn.Module, strides: Sequence[int]) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.strides = tuple(strides)
+
+    def forward(self, maps: Tensor) -> list[Tensor]:
+        """One tensor (batch, channels, rows / stride, columns / stride) for each stride."""
+        (inputs,) = self.inputs(maps)
+        return [nn.functional.avg_pool2d(inputs, stride) for stride in self.strides]
 
 
 def upsample(features: Tensor, size: tuple[int, int]) -> Tensor:

@@ -6,43 +6,67 @@ little: everything about the image is computed in `encode_image`.
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Sequence
+from typing import Any, cast
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from napari_fctsfn.network.config import NetworkConfig
-from napari_fctsfn.network.fctsfn import Fusion, Refiner
-from napari_fctsfn.network.layers import SeparableBlock, SplitConv2d, conv_norm, upsample
-
-IMAGE_CHANNELS = (16, 24, 40, 112, 320)
-"""Channels of the image stream at strides 2, 4, 8, 16 and 32."""
+from napari_fctsfn.network.fctsfn import Fusion, Refiner, Unrefined
+from napari_fctsfn.network.layers import (
+    Resized,
+    SeparableBlock,
+    SplitConv2d,
+    conv_norm,
+    upsample,
+)
+from napari_fctsfn.network.pyramid import STAGES, Stages, create_pyramid, scaling
 
 STEM_CHANNELS = 8
-"""Channels of the image stream at full resolution."""
+"""Channels of the image stream at full resolution; twice as many where it makes stride 2."""
 
 _DECAYS = (6.0, 40.0)
 """Lengths, in pixels, of the bounded encodings exp(-d / length) of a distance map."""
 
 
 class ImageStream(nn.Module):
-    """EfficientNet-Lite0 with a full-resolution stem.
+    """A feature pyramid, for a refiner with a full-resolution stem.
 
-    Takes RGB in 0..1, shape (batch, 3, rows, columns); gives six feature maps at strides 1 to 32.
+    Takes RGB in 0..1, shape (batch, 3, rows, columns); gives feature maps at strides 1 to 32, or
+    as far as the pyramid is cut; without a stem the scaled image stands for the first.
+
+    Parameters
+    ----------
+    backbone : Module
+        From the scaled image to a list of feature maps.
+    scale : (list of float, list of float)
+        Mean and standard deviation, 0..255, of red, green and blue.
+    stem : bool
+        Whether there is a stem.
+    half : bool
+        Whether the stem makes the features at stride 2, which the backbone does not have.
     """
 
-    def __init__(self) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, backbone: nn.Module, scale: tuple[list[float], list[float]], stem: bool, half: bool
+    ) -> None:
         super().__init__()
-        self.stem = conv_norm(3, STEM_CHANNELS)
-        self.backbone = timm.create_model(
-            "tf_efficientnet_lite0", pretrained=False, features_only=True
-        )
+        self.stem = conv_norm(3, STEM_CHANNELS) if stem else nn.Identity()
+        self.backbone = backbone
+        self.stem2 = conv_norm(STEM_CHANNELS, 2 * STEM_CHANNELS, stride=2) if half else None
+        for name, values in zip(("mean", "std"), scale, strict=True):
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Feature maps, finest first."""
-        scaled = (image * 255 - 127) / 128
-        return [self.stem(scaled), *self.backbone(scaled)]
+        scaled = (image * 255 - self.mean) / self.std
+        full = self.stem(scaled)
+        half = [] if self.stem2 is None else [self.stem2(full)]
+        return [full, *half, *self.backbone(scaled)]
 
 
 class InteractionStream(nn.Module):
@@ -85,37 +109,109 @@ class InteractionStream(nn.Module):
 
 
 class LiteFusion(Fusion):
-    """Late fusion at strides 32 and 16, with a global-average term.
+    """Late fusion at strides 32, 16 and 8, down to that of the score, with a global-average term.
+
+    Where fewer than five stages are streams, or fusion is layerwise, the stages that are left run
+    here. The interaction features are added to their inputs after a 1x1 convolution; before the
+    1x1 convolution that the next stage begins with, this is as general as concatenating. In an
+    SSFCN the encoded maps are concatenated with the scaled image.
 
     Parameters
     ----------
     config : NetworkConfig
+    image_channels : sequence of int
+        Of the five stages.
+    interaction_channels : sequence of int
+        Of the interaction stream's encoded maps and of its stages.
+    tail : Stages or None
+        The stages that are not in the image stream.
     """
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(
+        self,
+        config: NetworkConfig,
+        image_channels: Sequence[int],
+        interaction_channels: Sequence[int],
+        tail: Stages | None,
+    ) -> None:
         super().__init__()
         self.channels = width = config.fusion_channels
-        interaction = config.interaction_channels
-        self.fuse32 = SplitConv2d(IMAGE_CHANNELS[4], interaction[4], width, 1)
+        self.kept = config.image_blocks
+        self.tail = tail
+
+        def fuse(stage: int) -> nn.Module:
+            channels = image_channels[stage - 1]
+            if stage > self.kept:
+                return nn.Conv2d(channels, width, 1)
+            return SplitConv2d(channels, interaction_channels[stage], width, 1)
+
+        self.fuse32 = fuse(5)
         self.blocks32 = nn.Sequential(SeparableBlock(width), SeparableBlock(width))
         self.context = nn.Linear(width, width)
-        self.fuse16 = SplitConv2d(IMAGE_CHANNELS[3], interaction[3], width, 1)
-        self.blocks16 = nn.Sequential(*(SeparableBlock(width) for _ in range(config.fusion_blocks)))
+        self.finer = [stage for stage in (4, 3) if config.stride <= 2**stage]
+        for stage, depth in zip(self.finer, (config.fusion_blocks, 1), strict=False):
+            self.add_module(f"fuse{2**stage}", fuse(stage))
+            blocks = nn.Sequential(*(SeparableBlock(width) for _ in range(depth)))
+            self.add_module(f"blocks{2**stage}", blocks)
         self.score = nn.Conv2d(width, 1, 1)
+        layerwise = config.interaction == "layerwise"
+        meeting = range(1 if layerwise else max(self.kept, 1), config.stream_blocks + 1)
+        self.merges = nn.ModuleDict(
+            {
+                str(stage): nn.Conv2d(interaction_channels[stage], image_channels[stage - 1], 1)
+                for stage in meeting
+                if tail is not None
+            }
+        )
+
+    def _fuse(self, stage: int) -> nn.Module:
+        return self.get_submodule(f"fuse{2**stage}")
 
     def image_halves(self, levels: list[Tensor]) -> tuple[Tensor, ...]:
-        """Image halves of both fusions."""
-        return self.fuse32.image_half(levels[5]), self.fuse16.image_half(levels[4])
+        """Image halves of all fusions of both streams, before them what the tail takes."""
+        halves = [
+            cast(SplitConv2d, self._fuse(stage)).image_half(levels[stage - self.kept - 1])
+            for stage in (5, *self.finer)
+            if stage <= self.kept
+        ]
+        return tuple(halves) if self.tail is None else (levels[-1], *halves)
+
+    def _deeper(
+        self, tail: Stages, features: Tensor, interaction: list[Tensor]
+    ) -> dict[int, Tensor]:
+        """Features of the stages that are not in the image stream."""
+        if self.kept == 0:
+            features = torch.cat([features, interaction[0]], dim=1)
+        deeper = {}
+        for stage in range(self.kept, STAGES + 1):
+            if stage > self.kept:
+                features = tail.stage(stage - 1, features)
+            if str(stage) in self.merges:
+                features = features + self.merges[str(stage)](interaction[stage])
+            deeper[stage] = features
+        return deeper
 
     def forward(
         self, image_halves: tuple[Tensor, ...], interaction: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Coarse score and features at stride 16."""
-        half32, half16 = image_halves
-        fused = self.blocks32(torch.relu(self.fuse32(half32, interaction[5])))
+        """Coarse score and fused features, both at the score's stride."""
+        halves = list(image_halves)
+        deeper: dict[int, Tensor] = {}
+        if self.tail is not None:
+            deeper = self._deeper(self.tail, halves.pop(0), interaction)
+
+        def lateral(stage: int) -> Tensor:
+            layer = self._fuse(stage)
+            if stage > self.kept:
+                return cast(Tensor, layer(deeper[stage]))
+            return cast(Tensor, layer(halves.pop(0), interaction[stage]))
+
+        fused = self.blocks32(torch.relu(lateral(5)))
         fused = fused + self.context(fused.mean(dim=(2, 3)))[:, :, None, None]
-        fused = upsample(fused, (half16.shape[2], half16.shape[3]))
-        fused = self.blocks16(torch.relu(self.fuse16(half16, interaction[4]) + fused))
+        for stage in self.finer:
+            finer = lateral(stage)
+            fused = upsample(fused, (finer.shape[2], finer.shape[3]))
+            fused = self.get_submodule(f"blocks{2**stage}")(torch.relu(finer + fused))
         return self.score(fused), fused
 
     def rescore(self, fused: Tensor, coarse: Tensor) -> Tensor:
@@ -146,20 +242,27 @@ class LiteRefiner(Refiner):
     Parameters
     ----------
     config : NetworkConfig
-    encoded_channels : int
-        Channels of the interaction stream's encoded maps at full resolution.
+    image_channels : sequence of int
+        Of the five stages.
+    interaction_channels : sequence of int
+        Of the interaction stream's encoded maps and of its stages.
     """
 
-    def __init__(self, config: NetworkConfig, encoded_channels: int) -> None:
+    def __init__(
+        self,
+        config: NetworkConfig,
+        image_channels: Sequence[int],
+        interaction_channels: Sequence[int],
+    ) -> None:
         super().__init__()
         *widths, full = config.bottleneck_channels
         coarser = [config.fusion_channels, *widths[:-1]]
         self.stages = nn.ModuleList(
-            _RefineStage(IMAGE_CHANNELS[level], config.interaction_channels[level], below, width)
-            for level, below, width in zip((2, 1, 0), coarser, widths, strict=True)
+            _RefineStage(image_channels[level - 1], interaction_channels[level], below, width)
+            for level, below, width in zip((3, 2, 1), coarser, widths, strict=True)
         )
         self.subpixel = nn.Sequential(nn.Conv2d(widths[-1], 4 * full, 1), nn.PixelShuffle(2))
-        self.bottleneck = SplitConv2d(STEM_CHANNELS, encoded_channels, full, 1)
+        self.bottleneck = SplitConv2d(STEM_CHANNELS, interaction_channels[0], full, 1)
         self.score = nn.Conv2d(full, 1, 3, padding=1)
 
     def image_halves(self, levels: list[Tensor]) -> tuple[Tensor, ...]:
@@ -189,5 +292,28 @@ class LiteRefiner(Refiner):
 
 def parts(config: NetworkConfig) -> tuple[nn.Module, nn.Module, Fusion, Refiner]:
     """Image stream, interaction stream, fusion net and refiner for `config`."""
-    stream = InteractionStream(3 if config.previous_mask else 2, config.interaction_channels)
-    return ImageStream(), stream, LiteFusion(config), LiteRefiner(config, stream.encoded_channels)
+    kept, blocks = config.image_blocks, config.stream_blocks
+    stream = InteractionStream(config.map_channels, config.interaction_channels)
+    interaction: nn.Module = stream
+    interaction_channels = [stream.encoded_channels, *config.interaction_channels]
+    if config.interaction == "resized":
+        interaction = Resized(stream, [2**stage for stage in range(blocks + 1)])
+        interaction_channels = [stream.encoded_channels] * (blocks + 1)
+    pyramid = create_pyramid(config.image_model, 3 if kept else 3 + stream.encoded_channels)
+    image_channels = list(pyramid.feature_info.channels())
+    half = len(image_channels) < STAGES
+    if half:
+        image_channels.insert(0, 2 * STEM_CHANNELS)
+    backbone: Any = pyramid
+    tail = None
+    if kept < STAGES:
+        backbone, tail = Stages(pyramid, 0, kept), Stages(pyramid, kept, STAGES)
+    refiner = (
+        LiteRefiner(config, image_channels, interaction_channels) if config.refines else Unrefined()
+    )
+    return (
+        ImageStream(backbone, scaling(pyramid), config.refines, half and config.refines),
+        interaction,
+        LiteFusion(config, image_channels, interaction_channels, tail),
+        refiner,
+    )

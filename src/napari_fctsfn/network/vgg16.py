@@ -1,4 +1,4 @@
-"""The published network: two VGG16 streams, TSLFN at stride 8, MSRN (paper, sections 3.1, 3.2).
+"""The published network's streams and fusion net, out of VGG16 (paper, sections 3.1 and 4.2).
 
 Padding 1 everywhere and half-pixel-centred bilinear upsampling give the geometry of the paper's
 deconvolutions; the authors' model file pads its first layer by 100 instead.
@@ -6,18 +6,18 @@ deconvolutions; the authors' model file pads its first layer by 100 instead.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from napari_fctsfn.network.config import NetworkConfig
-from napari_fctsfn.network.fctsfn import Fusion, Refiner
-from napari_fctsfn.network.layers import SplitConv2d, upsample
+from napari_fctsfn.network.fctsfn import Fusion, Refiner, Unrefined
+from napari_fctsfn.network.layers import Resized, SplitConv2d, he_init, upsample
+from napari_fctsfn.network.msrn import MSRN
 
-BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512))
-"""Convolutions and channels of the four blocks (conv1_x .. conv4_x) of a stream."""
+BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+"""Convolutions and channels of the five blocks (conv1_x .. conv5_x)."""
 
 BGR_MEAN = (104.00699, 116.66877, 122.67892)
 """Means of blue, green and red, 0..255, subtracted from the image."""
@@ -26,34 +26,40 @@ MAP_MEAN = (166.90557, 147.47697)
 """Means of the positive and the negative map, 0..255, subtracted from the maps."""
 
 
+def _relu_convs(inputs: int, outputs: int, depth: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for number in range(depth):
+        channels = outputs if number else inputs
+        layers += [nn.Conv2d(channels, outputs, 3, padding=1), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
 class Stream(nn.Module):
-    """First ten convolutions of VGG16 (conv1_1 .. conv4_3), with the pools after each block.
+    """First blocks of VGG16, each followed by a pool.
 
     Parameters
     ----------
     channels : int
         Input channels: 3 of an image, 2 (or 3) of the interaction maps.
+    blocks : int
+        0 to 5; the published streams have 4 (conv1_1 .. conv4_3).
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, blocks: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleList()
-        for depth, width in BLOCKS:
-            layers: list[nn.Module] = []
-            for _ in range(depth):
-                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
-                channels = width
-            self.blocks.append(nn.Sequential(*layers))
+        for depth, width in BLOCKS[:blocks]:
+            self.blocks.append(_relu_convs(channels, width, depth))
+            channels = width
         self.pool = nn.MaxPool2d(2, 2, ceil_mode=True)
 
     def forward(self, inputs: Tensor) -> list[Tensor]:
-        """conv1_2, conv2_2, conv3_3 and conv4_3 after ReLU, then pool3 and pool4."""
-        features, pools = [], []
+        """The inputs, the pool after each block, then each block's features before its pool."""
+        pools, features = [inputs], []
         for block in self.blocks:
-            features.append(block(inputs))
-            inputs = self.pool(features[-1])
-            pools.append(inputs)
-        return [*features, pools[2], pools[3]]
+            features.append(block(pools[-1]))
+            pools.append(self.pool(features[-1]))
+        return [*pools, *features]
 
 
 class ImageStream(Stream):
@@ -61,8 +67,8 @@ class ImageStream(Stream):
 
     mean: Tensor
 
-    def __init__(self) -> None:
-        super().__init__(3)
+    def __init__(self, blocks: int) -> None:
+        super().__init__(3, blocks)
         self.register_buffer("mean", torch.tensor(BGR_MEAN)[:, None, None], persistent=False)
 
     def forward(self, inputs: Tensor) -> list[Tensor]:
@@ -76,8 +82,8 @@ class InteractionStream(Stream):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, map_channels: int) -> None:
-        super().__init__(map_channels)
+    def __init__(self, map_channels: int, blocks: int) -> None:
+        super().__init__(map_channels, blocks)
         mask = map_channels - 2
         mean = torch.tensor((*MAP_MEAN, *[127.5] * mask))
         scale = torch.tensor((1.0, 1.0, *[255.0] * mask))
@@ -89,12 +95,13 @@ class InteractionStream(Stream):
         return super().forward(inputs * self.scale - self.mean)
 
 
-def _relu_convs(layers: Iterable[nn.Module]) -> nn.Sequential:
-    return nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU(inplace=True))))
-
-
 class TSLFNFusion(Fusion):
-    """Fusion net of the TSLFN: conv5_1..3, fc6, fc7, score and both skips, to stride 8.
+    """Fusion net: the blocks of VGG16 that are not in the streams, fc6, fc7, score and skips.
+
+    Its first convolution takes both streams' last pools (conv5_1 in the published network, conv1_1
+    in the SSFCN, fc6 in TSLFN_5). A skip takes both streams' pool where both have it, the fusion
+    net's own otherwise. With layerwise fusion a block's features are added to those of the
+    interaction stream's block before they are pooled. The scores start from zero (section 3.3).
 
     Parameters
     ----------
@@ -104,116 +111,118 @@ class TSLFNFusion(Fusion):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.channels = 512
-        width = config.fusion_channels
-        self.conv5_1 = SplitConv2d(512, 512, 512, 3)
-        self.conv5 = _relu_convs(nn.Conv2d(512, 512, 3, padding=1) for _ in range(2))
-        self.pool5 = nn.MaxPool2d(2, 2, ceil_mode=True)
+        self.config = config
+        kept, width = config.image_blocks, config.fusion_channels
+        self.channels = BLOCKS[-1][1] if config.refines else width
+        image = (3, *(channels for _, channels in BLOCKS))
+        maps = config.map_channels
+        resized = config.interaction == "resized"
+        interaction = (maps,) * len(image) if resized else (maps, *image[1:])
+        self._joint = "" if config.interaction == "layerwise" else f"conv{kept + 1}_1"
+        if kept == len(BLOCKS):
+            self._joint = "fc6"
+        for block in range(kept + 1, len(BLOCKS) + 1):
+            depth, channels = BLOCKS[block - 1]
+            inputs = image[block - 1]
+            if self._joint == f"conv{block}_1":
+                split = SplitConv2d(inputs, interaction[block - 1], channels, 3)
+                self.add_module(self._joint, split)
+                depth, inputs = depth - 1, channels
+            self.add_module(f"conv{block}", _relu_convs(inputs, channels, depth))
+        self.pool = nn.MaxPool2d(2, 2, ceil_mode=True)
+        fc6: nn.Module = nn.Conv2d(512, width, 7, padding=3)
+        if self._joint == "fc6":
+            self.fc6 = SplitConv2d(512, interaction[-1], width, 7)
+            fc6 = nn.Identity()
         self.fc = nn.Sequential(
-            nn.Conv2d(512, width, 7, padding=3),
+            fc6,
             nn.ReLU(inplace=True),
             nn.Dropout(0.5),
             nn.Conv2d(width, width, 1),
             nn.ReLU(inplace=True),
             nn.Dropout(0.5),
         )
-        self.score_fr = nn.Conv2d(width, 2, 1)
-        self.score_pool4 = SplitConv2d(512, 512, 2, 1)
-        self.score_pool3 = SplitConv2d(256, 256, 2, 1)
+        he_init(self)
+        scores: list[nn.Module] = [nn.Conv2d(width, 2, 1)]
+        self.score_fr = scores[0]
+        for number in self._skips:
+            both = SplitConv2d(image[number], interaction[number], 2, 1)
+            scores.append(both if number <= kept else nn.Conv2d(image[number], 2, 1))
+            self.add_module(f"score_pool{number}", scores[-1])
+        for score in scores:
+            for parameter in score.parameters():
+                nn.init.zeros_(parameter)
+
+    @property
+    def _skips(self) -> list[int]:
+        """Numbers of the pools that add to the score, deepest first."""
+        return [number for number in (4, 3) if self.config.stride <= 2**number]
 
     def image_halves(self, levels: list[Tensor]) -> tuple[Tensor, ...]:
-        """Image halves of conv5_1 and of both skip scores."""
-        *_, pool3, pool4 = levels
-        return (
-            self.conv5_1.image_half(pool4),
-            self.score_pool4.image_half(pool4),
-            self.score_pool3.image_half(pool3),
-        )
+        """Image halves of the first convolution and of the skips that both streams have.
+
+        With layerwise fusion the image's first block (conv1_2) in place of the former.
+        """
+        kept = self.config.image_blocks
+        joint = self.get_submodule(self._joint) if self._joint else None
+        first = joint.image_half(levels[kept]) if isinstance(joint, SplitConv2d) else levels[-1]
+        skips = [
+            cast(SplitConv2d, self.get_submodule(f"score_pool{number}")).image_half(levels[number])
+            for number in self._skips
+            if number <= kept
+        ]
+        return (first, *skips)
+
+    def _joined(self, first: Tensor, interaction: list[Tensor]) -> Tensor:
+        """Where the streams meet: what the next convolution or fc6's activation takes."""
+        config = self.config
+        if not self._joint:
+            return cast(Tensor, self.pool(first + interaction[config.stream_blocks + 1]))
+        joined: Tensor = self.get_submodule(self._joint)(first, interaction[config.image_blocks])
+        return joined if self._joint == "fc6" else torch.relu(joined)
 
     def forward(
         self, image_halves: tuple[Tensor, ...], interaction: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Foreground minus background score at stride 8, and conv5_3."""
-        half5, half4, half3 = image_halves
-        *_, pool3, pool4 = interaction
-        conv5_3 = self.conv5(torch.relu(self.conv5_1(half5, pool4)))
-        score = self.score_fr(self.fc(self.pool5(conv5_3)))
-        for skip, half, pool in (
-            (self.score_pool4, half4, pool4),
-            (self.score_pool3, half3, pool3),
-        ):
-            score = upsample(score, (half.shape[2], half.shape[3])) + skip(half, pool)
-        return score[:, 1:] - score[:, :1], conv5_3
+        """Foreground minus background score, and conv5_3 for a refiner, else fc7."""
+        config = self.config
+        first, *halves = image_halves
+        features = conv5_3 = self._joined(first, interaction)
+        pools = {}
+        for block in range(config.image_blocks + 1, len(BLOCKS) + 1):
+            conv5_3 = self.get_submodule(f"conv{block}")(features)
+            if config.interaction == "layerwise" and block <= config.stream_blocks:
+                conv5_3 = conv5_3 + interaction[config.stream_blocks + block]
+            features = pools[block] = self.pool(conv5_3)
+        fc7 = self.fc(features)
+        score = self.score_fr(fc7)
+        for number in self._skips:
+            skip = self.get_submodule(f"score_pool{number}")
+            if number in pools:
+                finer = skip(pools[number])
+            else:
+                finer = skip(halves.pop(0), interaction[number])
+            score = upsample(score, (finer.shape[2], finer.shape[3])) + finer
+        return _foreground(score), conv5_3 if config.refines else fc7
+
+    def rescore(self, fused: Tensor, coarse: Tensor) -> Tensor:
+        """The score of changed fc7 at stride 32; a skip's part is not known here."""
+        if self.config.refines or self._skips:
+            return coarse
+        return _foreground(self.score_fr(fused))
 
 
-class MSRN(Refiner):
-    """Multi-scale refining network: bottleneck fusion layers, sum, full-resolution layers.
-
-    Parameters
-    ----------
-    config : NetworkConfig
-        `bottleneck_channels[0]` is the width of the bottleneck fusion layers.
-
-    Notes
-    -----
-    Batch norm as in the authors' model file. The TSLFN's score enters as one channel, the
-    difference of the two that a softmax turns into the same probability.
-    """
-
-    def __init__(self, config: NetworkConfig) -> None:
-        super().__init__()
-        (width,) = config.bottleneck_channels
-        self.bottlenecks = nn.ModuleList(
-            SplitConv2d(channels, channels, width, 1, bias=False) for _, channels in BLOCKS
-        )
-        self.bottleneck5 = nn.Conv2d(512, width, 1, bias=False)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(len(BLOCKS) + 1))
-        self.score_norm = nn.BatchNorm2d(1)
-        layers: list[nn.Module] = []
-        inputs = width + 1
-        for kernel in (7, 5, 3, 3, 3):
-            layers += [
-                nn.Conv2d(inputs, 64, kernel, padding=kernel // 2, bias=False),
-                nn.BatchNorm2d(64),
-                nn.ReLU(inplace=True),
-                nn.Dropout(0.5),
-            ]
-            inputs = 64
-        self.refine = nn.Sequential(*layers)
-        self.score = nn.Conv2d(64, 2, 1)
-
-    def image_halves(self, levels: list[Tensor]) -> tuple[Tensor, ...]:
-        """Image halves of the bottleneck fusion layers of conv1_2, conv2_2, conv3_3, conv4_3."""
-        return tuple(
-            cast(SplitConv2d, bottleneck).image_half(level)
-            for bottleneck, level in zip(self.bottlenecks, levels[:4], strict=True)
-        )
-
-    def forward(
-        self,
-        image_halves: tuple[Tensor, ...],
-        interaction: list[Tensor],
-        fused: Tensor,
-        coarse: Tensor,
-    ) -> Tensor:
-        """Refined logit at full resolution."""
-        size = (coarse.shape[2], coarse.shape[3])
-        scales = [
-            bottleneck(half, level)
-            for bottleneck, half, level in zip(
-                self.bottlenecks, image_halves, interaction[:4], strict=True
-            )
-        ]
-        scales.append(self.bottleneck5(fused))
-        total = torch.zeros(())
-        for norm, scale in zip(self.norms, scales, strict=True):
-            total = total + upsample(torch.relu(norm(scale)), size)
-        score = self.score(self.refine(torch.cat([total, self.score_norm(coarse)], dim=1)))
-        logit: Tensor = score[:, 1:] - score[:, :1]
-        return logit
+def _foreground(score: Tensor) -> Tensor:
+    """Difference of two scores, whose sigmoid is their softmax's foreground probability."""
+    return score[:, 1:] - score[:, :1]
 
 
 def parts(config: NetworkConfig) -> tuple[nn.Module, nn.Module, Fusion, Refiner]:
     """Image stream, interaction stream, fusion net and refiner for `config`."""
-    interaction = InteractionStream(3 if config.previous_mask else 2)
-    return ImageStream(), interaction, TSLFNFusion(config), MSRN(config)
+    resized, blocks = config.interaction == "resized", config.stream_blocks
+    interaction: nn.Module = InteractionStream(config.map_channels, 0 if resized else blocks)
+    if resized:
+        pools = [2**block for block in range(blocks + 1)]
+        interaction = Resized(interaction, [*pools, *pools[:-1]])
+    refiner = MSRN(config, [width for _, width in BLOCKS]) if config.refines else Unrefined()
+    return ImageStream(config.image_blocks), interaction, TSLFNFusion(config), refiner

@@ -1,0 +1,115 @@
+"""Feature pyramids of timm as image streams (the paper's future work 1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+from timm.layers.format import Format
+from timm.models import EfficientNetFeatures
+from torch import Tensor, nn
+
+STAGES = 5
+"""Stages of a pyramid, at strides 2, 4, 8, 16 and 32."""
+
+
+def create_pyramid(name: str, in_channels: int = 3) -> Any:
+    """A feature pyramid by timm's name, randomly initialised; nothing is downloaded.
+
+    Parameters
+    ----------
+    name : str
+        As in ``timm.list_models()``.
+    in_channels : int
+
+    Returns
+    -------
+    Module
+        From (batch, in_channels, rows, columns) to a list of feature maps at strides 2 (which may
+        be missing), 4, 8, 16 and 32; ``feature_info.channels()`` says how many channels each has.
+
+    Raises
+    ------
+    ValueError
+        If timm has no model of that name, or the model no such pyramid.
+    """
+    if not timm.is_model(name):
+        raise ValueError(f"timm knows no image model {name!r}; timm.list_models() gives all names")
+    try:
+        pyramid: Any = timm.create_model(
+            name, pretrained=False, features_only=True, in_chans=in_channels
+        )
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"the image model {name!r} has no feature pyramid: {error}") from None
+    strides = list(pyramid.feature_info.reduction())
+    if strides not in ([2, 4, 8, 16, 32], [4, 8, 16, 32]):
+        raise ValueError(
+            f"the image model {name!r} has features at strides {strides}; "
+            f"4, 8, 16 and 32, and maybe 2, are needed"
+        )
+    if pyramid.pretrained_cfg.get("fixed_input_size"):
+        raise ValueError(f"the image model {name!r} takes images of one size only")
+    if getattr(pyramid, "output_fmt", Format.NCHW) != Format.NCHW:
+        raise ValueError(f"the image model {name!r} gives its channels as the last axis")
+    return pyramid
+
+
+def scaling(pyramid: Any) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation, 0..255, of red, green and blue that a pyramid was trained with.
+
+    EfficientNet-Lite's own are 127 and 128, where timm says 127.5 for both.
+    """
+    settings = pyramid.pretrained_cfg
+    if settings["architecture"].startswith("tf_efficientnet_lite"):
+        return [127.0] * 3, [128.0] * 3
+    return [255 * m for m in settings["mean"]], [255 * s for s in settings["std"]]
+
+
+class Stages(nn.Module):
+    """Consecutive stages of an EfficientNet; the layers keep timm's names.
+
+    Parameters
+    ----------
+    pyramid : Module
+        From `create_pyramid`; its layers are taken over.
+    first, last : int
+        Half-open range of stages, of 0 to 5.
+
+    Raises
+    ------
+    ValueError
+        If the pyramid is no EfficientNet, since others cannot be cut.
+    """
+
+    def __init__(self, pyramid: Any, first: int, last: int) -> None:
+        super().__init__()
+        if not isinstance(pyramid, EfficientNetFeatures) or len(pyramid.feature_info) != STAGES:
+            raise ValueError(
+                "only an EfficientNet can be cut into blocks: another image_model needs "
+                "5 stream_blocks and no layerwise interaction"
+            )
+        ends = [
+            0,
+            *(int(n.removeprefix("blocks.")) + 1 for n in pyramid.feature_info.module_name()),
+        ]
+        self.first, self.last = first, last
+        self._keys = {n: [str(b) for b in range(ends[n], ends[n + 1])] for n in range(STAGES)}
+        if first == 0 < last:
+            self.conv_stem, self.bn1 = pyramid.conv_stem, pyramid.bn1
+        self.blocks = nn.ModuleDict(
+            {key: pyramid.blocks[int(key)] for n in range(first, last) for key in self._keys[n]}
+        )
+
+    def stage(self, number: int, inputs: Tensor) -> Tensor:
+        """Features of one stage, 0 to 4, from those of the stage before or from the image."""
+        features = self.bn1(self.conv_stem(inputs)) if number == 0 else inputs
+        for key in self._keys[number]:
+            features = self.blocks[key](features)
+        return features
+
+    def forward(self, inputs: Tensor) -> list[Tensor]:
+        """Features of all stages."""
+        features = [inputs]
+        for number in range(self.first, self.last):
+            features.append(self.stage(number, features[-1]))
+        return features[1:]
