@@ -376,8 +376,8 @@ class Session:
     def follow(self, entry: Entry) -> tuple[Patch, ...]:
         """Do what a journal holds, in its order; return what to write into the labels."""
         if isinstance(entry, Command):
-            for patch in entry.patches:
-                self._highest = max(self._highest, *patch.labels)
+            if isinstance(entry.action, Operation) and entry.action.kind == "brush":
+                self._highest = max(self._highest, *entry.action.labels)
             self.history.forget_undone()
             self._do(entry)
             return entry.patches
