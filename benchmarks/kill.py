@@ -107,7 +107,7 @@ def act(session: Session, labels: np.ndarray, rng: np.random.Generator) -> None:
         label = int(rng.choice(known))
         if kind == "name":
             name = f"cell {rng.integers(1000)}"
-            session.describe(label, replace(session.note(label), name=name))
+            session.describe({label: replace(session.note(label), name=name)})
         else:
             patches = session.delete([label], lambda place: labels[place.key])
     for patch in patches:

@@ -211,7 +211,7 @@ def operate(bench: Bench, action: str, plane: Plane, row: int, column: int) -> N
     elif action == "describe":
         note = session.note(chosen)
         changes = ({"name": f"cell {column}"}, {"protected": not note.protected}, {"color": "#00f"})
-        session.describe(chosen, replace(note, **changes[column % 3]))
+        session.describe({chosen: replace(note, **changes[column % 3])})
     elif action == "delete":
         patches = session.delete(known if column % 5 == 0 else [chosen], bench.labels_of)
     elif action == "merge":
@@ -456,7 +456,7 @@ def test_a_protected_object_is_closed_to_everything() -> None:
     bench = Bench()
     bench.click(Z0, 5, 5)
     session = bench.session
-    session.describe(1, replace(session.note(1), protected=True))
+    session.describe({1: replace(session.note(1), protected=True)})
     before = bench.state()
     for change in (
         lambda: session.edit_clicks(Z0, Clicks()),

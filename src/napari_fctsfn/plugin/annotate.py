@@ -6,9 +6,12 @@ session and patches of the session into labels, and keeps the background busy.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
     from napari.viewer import Viewer
 
-    from napari_fctsfn.session import Journal, Replay
+    from napari_fctsfn.session import Journal, Patch, Replay
 
 _SETTLE_MS = 150
 """A slice is warmed up once the sliders have rested for so long."""
@@ -70,6 +73,8 @@ class Annotator(QObject):
         self._settle = single_shot(self, _SETTLE_MS, self._pump)
         # layers are removed one by one: look once all have gone
         self._recheck = single_shot(self, 0, self._sound)
+        # napari tells of a stroke before it writes the last pixels of it
+        self._stroke = single_shot(self, 0, self._on_stroke)
         self._keys = Keys(
             {
                 POLARITY: self.switch_polarity,
@@ -121,6 +126,7 @@ class Annotator(QObject):
             self.assistant.busy
             or self._settle.isActive()
             or self._recheck.isActive()
+            or self._stroke.isActive()
             or (waiting and self.assistant.ready)
         )
 
@@ -233,6 +239,7 @@ class Annotator(QObject):
         self.source.watch(None)
         self._settle.stop()
         self._recheck.stop()
+        self._stroke.stop()
         for emitter, callback in self._connections:
             emitter.disconnect(callback)
 
@@ -258,6 +265,61 @@ class Annotator(QObject):
                 self._activate(site.prompts.positive)
                 self._after(site, Step())
 
+    def take_up(self, label: int) -> None:
+        """Go on with an object that was finished before: its clicks come back."""
+        self._do(lambda site: site.session.select(label))
+        if self.session is not None:
+            self.jump(label)
+
+    def describe(self, labels: Iterable[int], **changes: Any) -> None:
+        """Change what is said about objects: fields of their `Note` and their new values."""
+
+        def change(site: Site) -> None:
+            session = site.session
+            session.describe({n: replace(session.note(n), **changes) for n in labels})
+
+        self._do(change)
+
+    def delete(self, labels: Sequence[int]) -> None:
+        """Delete objects with their clicks."""
+        if labels:
+            self._do(lambda site: site.session.delete(labels, site.labels_of))
+
+    def merge(self, labels: Sequence[int]) -> None:
+        """Make objects one, which gets the smallest of their labels."""
+        if len(labels) > 1:
+            into = min(labels)
+            self._do(lambda site: site.session.merge(into, labels, site.labels_of))
+
+    def renumber(self) -> None:
+        """Number all objects from one up, without gaps; labels of other tools stay."""
+
+        def change(site: Site) -> tuple[Patch, ...]:
+            others = set(np.unique(site.labels.data).tolist()) - {0}
+            return site.session.renumber(site.labels_of, others)
+
+        self._do(change)
+
+    def jump(self, label: int) -> None:
+        """Go to a slice in which an object is annotated, and look at its middle."""
+        site = self._sound()
+        planes = None if site is None else site.session.objects.get(label)
+        if site is None or not planes:
+            return
+        shown = self.source.plane()
+        plane = shown if shown in planes else next(iter(planes))
+        show_plane(self.viewer, site.image, plane)
+        row, column, end_row, end_column = planes[plane].mask.box
+        middle = plane.point((row + end_row - 1) / 2, (column + end_column - 1) / 2)
+        world = site.image.data_to_world(middle)
+        self.viewer.camera.center = tuple(world[axis] for axis in plane.axes)
+
+    def color(self, label: int) -> tuple[float, float, float, float]:
+        """The colour of a label, red, green, blue and alpha, 0..1; black if it has none."""
+        found = None if self.site is None else self.site.labels.get_color(label)
+        red, green, blue, alpha = (0, 0, 0, 0) if found is None else found
+        return float(red), float(green), float(blue), float(alpha)
+
     def undo(self) -> None:
         """Take back the last click, move, deletion, brush stroke or change of object."""
         if (site := self._sound()) is not None:
@@ -282,11 +344,10 @@ class Annotator(QObject):
             self._pump()
         return None if self.problem else self.site
 
-    def _observe(self, site: Site) -> None:
-        """Let the session see the labels that are shown, before they change."""
+    def _observe(self, site: Site) -> set[int]:
+        """Let the session see the labels that are shown; which of them somebody has painted."""
         plane = self.source.plane()
-        if plane is not None:
-            site.session.observe(plane, site.labels_of(plane))
+        return set() if plane is None else site.session.observe(plane, site.labels_of(plane))
 
     def _after(self, site: Site, step: Step | None) -> None:
         """Show what a step of the history has changed."""
@@ -300,6 +361,17 @@ class Annotator(QObject):
         self.last = None
         site.show_object()
         self._pump()
+
+    def _do(self, change: Callable[[Site], tuple[Patch, ...] | None]) -> None:
+        """Do something with the session's objects, and show what it changed."""
+        if (site := self._sound()) is not None:
+            self._observe(site)
+            try:
+                patches = change(site)
+            except SessionError as error:
+                show_warning(f"That is not possible: {error}.")
+            else:
+                self._after(site, Step(None, patches or ()))
 
     def _activate(self, layer: Any) -> None:
         self.viewer.layers.selection.active = layer
@@ -332,9 +404,18 @@ class Annotator(QObject):
         self.changed.emit()
 
     def _on_paint(self) -> None:
+        self._stroke.start()
+
+    def _on_stroke(self) -> None:
         if (site := self._sound()) is not None:
-            site.session.label_in_use(int(site.labels.selected_label))
-            self._observe(site)
+            session = site.session
+            session.label_in_use(int(site.labels.selected_label))
+            touched = self._observe(site)
+            closed = sorted(label for label in touched if session.note(label).protected)
+            if closed:
+                self._after(site, session.undo())
+                session.history.forget_undone()
+                show_warning(f"Object {closed[0]} is protected: the stroke was taken back.")
             self._pump()
 
     def _on_labels_data(self) -> None:

@@ -28,6 +28,7 @@ from napari_fctsfn.plugin.annotate import Annotator
 from napari_fctsfn.plugin.choosers import LayerChooser
 from napari_fctsfn.plugin.keeping import annotated, left_behind
 from napari_fctsfn.plugin.keys import NEXT, POLARITY, REDO, UNDO, native
+from napari_fctsfn.plugin.objects import ObjectTable
 from napari_fctsfn.plugin.prompts import NEGATIVE_COLOR, POSITIVE_COLOR
 from napari_fctsfn.plugin.status import hint, status
 from napari_fctsfn.plugin.tasks import Choices
@@ -72,6 +73,7 @@ class AnnotateDock(QWidget):
         self.next_button = _action("Next object", NEXT, "Finish this object and take a new label")
         self.undo_button = _action("Undo", UNDO, "Take the last step back")
         self.redo_button = _action("Redo", REDO, "Do again what was taken back last")
+        self.objects = ObjectTable(self.annotator)
         self.hint, self.status = _text("hint"), _text("status")
         self.status.setStyleSheet("font-weight: bold")
         self._lay_out()
@@ -163,7 +165,7 @@ class AnnotateDock(QWidget):
         column.addWidget(self.status)
         column.addWidget(self.hint)
         column.addWidget(self.kinds)
-        column.addStretch(1)
+        column.addWidget(self.objects, 1)
 
     def _connect(self) -> None:
         annotator = self.annotator
@@ -242,6 +244,8 @@ class AnnotateDock(QWidget):
         self.redo_button.setEnabled(session is not None and session.history.can_redo)
         self.positive_button.setChecked(annotator.polarity is True)
         self.negative_button.setChecked(annotator.polarity is False)
+        self.objects.setEnabled(working)
+        self.objects.refresh()
         self.hint.setText(hint(annotator, self.image.layer))
         self.status.setText(status(annotator))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels, Layer
+from napari.utils import DirectLabelColormap
 
 from napari_fctsfn.clicks import Clicks
 from napari_fctsfn.plugin.layers import capacity, follow, image_shape, shown_axes
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_fctsfn.session import Journal, Patch, Plane, Session
+
+
+_COLORS_AHEAD = 256
+"""Labels that get their colour before they are used, once there are colours of choice."""
 
 
 def refusal(image: Image | None, labels: Labels | None) -> str:
@@ -77,6 +82,8 @@ class Site:
         self._writing = False
         self.image = image
         self.labels = labels
+        self._own_colors = labels.colormap
+        self._chosen_colors: dict[int, str] = {}
         self.prompts = Prompts(image, clicked)
         self.labels.events.paint.connect(self._on_paint)
         self.labels.events.data.connect(self._on_data)
@@ -140,9 +147,27 @@ class Site:
     def show_object(self) -> None:
         """Show the clicks of the current object, and of no other."""
         session, label = self.session, self.session.current
+        self._dress()
         self.labels.selected_label = label
         self.expect()
         self.prompts.show({plane: session.clicks(label, plane) for plane in session.planes(label)})
+
+    def _dress(self) -> None:
+        """Give the labels the colours that the annotator has chosen, and hide what is hidden."""
+        chosen = {
+            label: "transparent" if note.hidden else note.color
+            for label, note in self.session.notes.items()
+            if note.hidden or note.color
+        }
+        if chosen == self._chosen_colors:
+            return
+        self._chosen_colors = chosen
+        colors = self._own_colors
+        if chosen:
+            labels = np.arange(self.session.highest + _COLORS_AHEAD)
+            every: dict[Any, Any] = dict(zip(labels.tolist(), colors.map(labels), strict=True))
+            colors = DirectLabelColormap(color_dict=every | chosen | {None: colors.map(1)})
+        self.labels.colormap = colors
 
     def expect(self) -> None:
         """Say what the next click will belong to: the current object and the slice shown."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -81,6 +81,8 @@ class Session:
     ----------
     current : int
         Label of the object being annotated.
+    revision : int
+        Grows with every change of the objects, of what is said about them, or of `current`.
     journal : callable or None
         Gets every `Entry` as soon as it is done; nothing that still waits for a prediction.
     """
@@ -103,6 +105,7 @@ class Session:
         self._notes: dict[int, Note] = {}
         self._highest = highest
         self._seen: tuple[Plane, Labels] | None = None
+        self.revision = 0
         self.current = 0
         self.current = self._free_label()
 
@@ -120,6 +123,11 @@ class Session:
     def notes(self) -> dict[int, Note]:
         """What is said about objects, by label; those of which nothing is said are not listed."""
         return {label: note for label, note in self._notes.items() if note != Note()}
+
+    @property
+    def highest(self) -> int:
+        """The largest label in use, as far as the session knows."""
+        return max([self._highest, self.current, *self._objects])
 
     def note(self, label: int) -> Note:
         """What is said about an object."""
@@ -203,12 +211,17 @@ class Session:
         if label != self.current:
             self.history.ask(Select(self.current, label))
             self.current = label
+            self.revision += 1
 
-    def describe(self, label: int, note: Note) -> None:
-        """Name an object, or change anything else that is said about it."""
-        before = self.note(label)
-        if note != before:
-            self._operate("describe", [label], notes=[NoteEdit(label, before, note)])
+    def describe(self, notes: Mapping[int, Note]) -> None:
+        """Name objects, or change anything else that is said about them, as one step."""
+        edits = [
+            NoteEdit(label, self.note(label), note)
+            for label, note in notes.items()
+            if note != self.note(label)
+        ]
+        if edits:
+            self._operate("describe", [edit.label for edit in edits], notes=edits)
 
     def delete(self, labels: Iterable[int], labels_of: LabelsOf) -> tuple[Patch, ...]:
         """Delete objects with their clicks, in all slices where they are annotated.
@@ -386,7 +399,7 @@ class Session:
 
     # -- what the labels and the predictions do ------------------------------------------------
 
-    def observe(self, plane: Plane, labels: Labels) -> bool:
+    def observe(self, plane: Plane, labels: Labels) -> set[int]:
         """Look at the labels of a slice before anything is done with them.
 
         Edits made by somebody else since the session last looked at this slice become a step of
@@ -401,8 +414,8 @@ class Session:
 
         Returns
         -------
-        bool
-            Whether there were such edits.
+        set of int
+            Labels that lost or won pixels by such edits.
         """
         before = self._seen
         patch = None
@@ -411,7 +424,7 @@ class Session:
         if before is None or before[0] != plane or patch is not None:
             self._seen = plane, labels.copy()
         if patch is None:
-            return False
+            return set()
         self._highest = max(self._highest, *patch.labels)
         edits = []
         for label in patch.labels & self._objects.keys():
@@ -423,7 +436,7 @@ class Session:
         self.history.forget_undone()
         brush = Operation("brush", tuple(sorted(patch.labels - {0})), plane)
         self._do(Command(brush, tuple(edits), patches=(patch,), time=self._clock()))
-        return True
+        return patch.labels - {0}
 
     def label_in_use(self, label: int) -> None:
         """Note that somebody else uses a label, so that no new object gets it."""
@@ -585,6 +598,7 @@ class Session:
             self.journal(entry)
 
     def _set(self, command: Command, back: bool) -> None:
+        self.revision += 1
         for edit in command.edits:
             planes = self._objects.setdefault(edit.label, {})
             annotation = edit.before if back else edit.after
@@ -605,6 +619,7 @@ class Session:
         if not isinstance(entry, Command):
             if isinstance(action, Select):
                 self.current = action.previous if back else action.label
+                self.revision += 1
             return Step(action.plane if isinstance(action, ClickEdit) else None)
         self._set(entry, back)
         patches = tuple(p.inverse() for p in entry.patches) if back else entry.patches

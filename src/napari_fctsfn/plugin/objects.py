@@ -1,0 +1,327 @@
+"""The table of objects in the dock, and what can be done with those that are chosen in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
+from qtpy.QtGui import QColor, QFont
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QColorDialog,
+    QHBoxLayout,
+    QHeaderView,
+    QMenu,
+    QTableView,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_fctsfn.session import Note
+
+if TYPE_CHECKING:
+    from napari_fctsfn.plugin.annotate import Annotator
+    from napari_fctsfn.session import Mask, Session
+
+_Role = Qt.ItemDataRole
+
+
+@lru_cache(maxsize=1 << 16)
+def _area(mask: Mask) -> int:
+    return int(mask.inner().sum())
+
+
+@dataclass(frozen=True)
+class Row:
+    """One object as the table shows it.
+
+    Parameters
+    ----------
+    label : int
+    note : Note
+    slices, area, clicks : int
+        In how many slices it is annotated, with how many pixels and clicks in all of them.
+    """
+
+    label: int
+    note: Note
+    slices: int
+    area: int
+    clicks: int
+
+
+def rows(session: Session) -> list[Row]:
+    """The objects of a session, by label."""
+    return [
+        Row(
+            label,
+            session.note(label),
+            len(planes),
+            sum(_area(annotation.mask) for annotation in planes.values()),
+            sum(len(annotation.clicks) for annotation in planes.values()),
+        )
+        for label, planes in sorted(session.objects.items())
+    ]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column: its title, what it shows, and what the annotator may write there."""
+
+    title: str
+    tip: str
+    show: Callable[[Row], Any]
+    write: str = ""
+    checked: bool = False
+
+
+COLUMNS = (
+    _Column("#", "Label in the Labels layer", lambda row: row.label),
+    _Column("Name", "Double-click to name the object", lambda row: row.note.name, "name"),
+    _Column("Class", "Double-click to say what it is", lambda row: row.note.category, "category"),
+    _Column("Slices", "Slices in which it is annotated", lambda row: row.slices),
+    _Column("Pixels", "Pixels in all slices", lambda row: row.area),
+    _Column("Clicks", "Clicks in all slices", lambda row: row.clicks),
+    _Column("✓", "Reviewed", lambda row: row.note.reviewed, "reviewed", checked=True),
+)
+
+
+_SLICES = 3
+"""The column that says nothing about a single slice."""
+
+
+class ObjectModel(QAbstractTableModel):
+    """Objects of the annotator's session.
+
+    Parameters
+    ----------
+    annotator : Annotator
+    parent : QWidget
+    """
+
+    def __init__(self, annotator: Annotator, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._annotator = annotator
+        self._seen: object = None
+        self.rows: list[Row] = []
+
+    def refresh(self) -> None:
+        """Look at the session again, if it has changed."""
+        session = self._annotator.session
+        seen = None if session is None else (id(session), session.revision)
+        if seen != self._seen:
+            self._seen = seen
+            self.beginResetModel()
+            self.rows = [] if session is None else rows(session)
+            self.endResetModel()
+
+    def rowCount(self, _parent: QModelIndex | None = None) -> int:  # noqa: N802 - Qt's name
+        """Number of objects."""
+        return len(self.rows)
+
+    def columnCount(self, _parent: QModelIndex | None = None) -> int:  # noqa: N802 - Qt's name
+        """Number of columns."""
+        return len(COLUMNS)
+
+    def headerData(self, section: int, orientation: Qt.Orientation, role: int = 0) -> Any:  # noqa: N802 - Qt's name
+        """Titles and their explanations."""
+        if orientation == Qt.Orientation.Vertical:
+            return None
+        column = COLUMNS[section]
+        return {_Role.DisplayRole: column.title, _Role.ToolTipRole: column.tip}.get(_Role(role))
+
+    def data(self, index: QModelIndex, role: int = 0) -> Any:
+        """What a cell shows."""
+        row, column = self.rows[index.row()], COLUMNS[index.column()]
+        value = column.show(row)
+        if role in (_Role.DisplayRole, _Role.EditRole):
+            return None if column.checked else value
+        if role == _Role.CheckStateRole:
+            checked = Qt.CheckState.Checked if value else Qt.CheckState.Unchecked
+            return checked if column.checked else None
+        return self._look(row, column, role)
+
+    def _look(self, row: Row, column: _Column, role: int) -> Any:
+        """Colours, font and tooltip of a cell."""
+        session = self._annotator.session
+        if role == _Role.DecorationRole and column is COLUMNS[0]:
+            return _swatch(self._annotator, row.label)
+        if role == _Role.ForegroundRole and row.note.hidden:
+            return QColor("gray")
+        if role == _Role.ToolTipRole:
+            states = ("protected", "hidden", "reviewed")
+            said = [row.note.name, *(name for name in states if getattr(row.note, name))]
+            return ", ".join(filter(None, said)) or column.tip
+        if role == _Role.FontRole and session is not None and row.label == session.current:
+            font = QFont()
+            font.setBold(True)
+            return font
+        return None
+
+    def flags(self, index: QModelIndex) -> Qt.ItemFlag:
+        """What can be done with a cell."""
+        column = COLUMNS[index.column()]
+        flags = Qt.ItemFlag.ItemIsSelectable | Qt.ItemFlag.ItemIsEnabled
+        if column.checked:
+            return flags | Qt.ItemFlag.ItemIsUserCheckable
+        return flags | Qt.ItemFlag.ItemIsEditable if column.write else flags
+
+    def setData(self, index: QModelIndex, value: Any, role: int = 2) -> bool:  # noqa: N802 - Qt's name
+        """Take what the annotator has written."""
+        row, column = self.rows[index.row()], COLUMNS[index.column()]
+        if not column.write:
+            return False
+        text = value.strip() if isinstance(value, str) else None
+        new: Any = text if text is not None else Qt.CheckState(value) == Qt.CheckState.Checked
+        self._annotator.describe([row.label], **{column.write: new})
+        return True
+
+
+class ObjectTable(QWidget):
+    """The table with its buttons; everything on it calls a method of the annotator.
+
+    Parameters
+    ----------
+    annotator : Annotator
+    parent : QWidget, optional
+        Owner in Qt.
+    """
+
+    def __init__(self, annotator: Annotator, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._annotator = annotator
+        self.model = ObjectModel(annotator, self)
+        self.view = QTableView()
+        self.view.setModel(self.model)
+        self.view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.view.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self.view.customContextMenuRequested.connect(self._on_menu)
+        self.view.setMinimumHeight(120)
+        self.view.setWordWrap(False)
+        numbers: Any = self.view.verticalHeader()
+        numbers.hide()
+        header: Any = self.view.horizontalHeader()
+        # as narrow as it can be, so that the dock need not be widened
+        header.setStyleSheet("QHeaderView::section { padding: 2px 3px; }")
+        header.setMinimumSectionSize(20)
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
+        self.actions_of: dict[str, tuple[Callable[[], object], str]] = {
+            "Take up": (self._take_up, "Go on with the chosen object: its clicks come back"),
+            "Show": (self._jump, "Go to the chosen object"),
+            "Merge": (self._merge, "Make the chosen objects one, with the smallest number"),
+            "Delete": (self._delete, "Delete the chosen objects; undo brings them back"),
+            "Reviewed": (lambda: self._toggle("reviewed"), "Mark as reviewed, or not"),
+            "Protect": (lambda: self._toggle("protected"), "Close to changes, or open again"),
+            "Hide": (lambda: self._toggle("hidden"), "Hide, or show again"),
+            "Colour…": (self._color, "Choose a colour"),
+            "Renumber": (annotator.renumber, "Number all objects from 1 without gaps"),
+        }
+        buttons = QHBoxLayout()
+        buttons.setSpacing(2)
+        for name in ("Take up", "Show", "Merge", "Delete"):
+            action, tip = self.actions_of[name]
+            buttons.addWidget(_button(name, tip, action))
+        more = _button("More", "What else can be done with the chosen objects", None)
+        more.setMenu(self._menu())
+        more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        buttons.addWidget(more)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.view)
+        column.addLayout(buttons)
+
+    def refresh(self) -> None:
+        """Show the session as it is, with the same objects chosen as before."""
+        chosen, before = self.chosen, self.model.rows
+        self.model.refresh()
+        session = self._annotator.session
+        self.view.setColumnHidden(_SLICES, session is not None and len(session.shape) == 2)
+        if self.model.rows is not before:
+            self.choose(chosen)
+
+    @property
+    def chosen(self) -> list[int]:
+        """Labels of the chosen objects, ascending."""
+        selection: Any = self.view.selectionModel()
+        return sorted(
+            self.model.rows[index.row()].label
+            for index in selection.selectedRows()
+            if index.row() < len(self.model.rows)
+        )
+
+    def choose(self, labels: list[int]) -> None:
+        """Choose objects by their labels."""
+        selection: Any = self.view.selectionModel()
+        selection.clearSelection()
+        flags = selection.SelectionFlag.Select | selection.SelectionFlag.Rows
+        for number, row in enumerate(self.model.rows):
+            if row.label in labels:
+                selection.select(self.model.index(number, 0), flags)
+
+    def _menu(self) -> QMenu:
+        menu = QMenu(self)
+        menu.setToolTipsVisible(True)
+        for name, (action, tip) in self.actions_of.items():
+            entry: Any = menu.addAction(name)
+            entry.setToolTip(tip)
+            entry.triggered.connect(_ignoring(action))
+        return menu
+
+    def _on_menu(self, place: Any) -> None:
+        inside: Any = self.view.viewport()
+        self._menu().exec(inside.mapToGlobal(place))
+
+    def _take_up(self) -> None:
+        if self.chosen:
+            self._annotator.take_up(self.chosen[0])
+
+    def _jump(self) -> None:
+        if self.chosen:
+            self._annotator.jump(self.chosen[0])
+
+    def _merge(self) -> None:
+        self._annotator.merge(self.chosen)
+
+    def _delete(self) -> None:
+        self._annotator.delete(self.chosen)
+
+    def _toggle(self, state: str) -> None:
+        """Give all chosen objects the state that the first of them does not have."""
+        notes = {row.label: row.note for row in self.model.rows}
+        if self.chosen:
+            new = not getattr(notes[self.chosen[0]], state)
+            self._annotator.describe(self.chosen, **{state: new})
+
+    def _color(self) -> None:
+        chosen = self.chosen
+        if chosen:
+            color = QColorDialog.getColor(_swatch(self._annotator, chosen[0]), self)
+            if color.isValid():
+                self._annotator.describe(chosen, color=color.name())
+
+
+def _swatch(annotator: Annotator, label: int) -> QColor:
+    return QColor.fromRgbF(*annotator.color(label))
+
+
+def _button(text: str, tip: str, action: Callable[[], object] | None) -> QToolButton:
+    button = QToolButton()
+    button.setText(text)
+    button.setToolTip(tip)
+    if action is not None:
+        button.clicked.connect(_ignoring(action))
+    return button
+
+
+def _ignoring(action: Callable[[], object]) -> Callable[..., None]:
+    """A slot that does not mind whether its button is checked."""
+
+    def clicked(*_: object) -> None:
+        action()
+
+    return clicked
