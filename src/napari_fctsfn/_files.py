@@ -1,4 +1,4 @@
-"""Where files go, and files that are either whole or not there."""
+"""Files that are either whole or not there."""
 
 from __future__ import annotations
 
@@ -7,14 +7,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import platformdirs
-
-
-def data_directory() -> Path:
-    """Where the user's models, settings and sessions live; ``NAPARI_FCTSFN_HOME`` overrides it."""
-    home = os.environ.get("NAPARI_FCTSFN_HOME")
-    return Path(home) if home else platformdirs.user_data_path("napari-fctsfn", appauthor=False)
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from napari_fctsfn._files import data_directory, replace_file
+from napari_fctsfn._directories import data_directory
+from napari_fctsfn._files import replace_file
 from napari_fctsfn.models.card import ModelCard
 from napari_fctsfn.models.store import ModelError, read_card, save_model
 from napari_fctsfn.network import FCTSFN

@@ -6,7 +6,7 @@ import datetime as dt
 import re
 from pathlib import Path
 
-from napari_fctsfn._files import data_directory
+from napari_fctsfn._directories import data_directory
 from napari_fctsfn.session.journal import is_empty, read_header
 from napari_fctsfn.session.session import SessionError
 

@@ -1,0 +1,19 @@
+"""Slices of a stack: an object followed from those where it is known."""
+
+from napari_fctsfn.stack.guide import guide_clicks
+from napari_fctsfn.stack.propagate import Rule, Stack, Step, blend
+from napari_fctsfn.stack.volume import Direction, Outcome, annotated, count, propagate, report
+
+__all__ = [
+    "Direction",
+    "Outcome",
+    "Rule",
+    "Stack",
+    "Step",
+    "annotated",
+    "blend",
+    "count",
+    "guide_clicks",
+    "propagate",
+    "report",
+]
