@@ -22,7 +22,7 @@ from qtpy.QtWidgets import QApplication
 from napari_fctsfn.clicks import Click, ClickRecord, read_clicks
 from napari_fctsfn.models import ModelError, chosen_model
 from napari_fctsfn.plugin import AnnotateDock, tasks
-from napari_fctsfn.predict import Prediction
+from napari_fctsfn.predict import Prediction, Settings
 from napari_fctsfn.session import Replayer, open_session
 
 pytestmark = pytest.mark.filterwarnings(
@@ -46,13 +46,17 @@ class SquarePredictor:
         self.gate = threading.Event()
         self.gate.set()
 
+    settings = Settings()
+
     def set_image(self, image: Any, normalisation: Any = None, key: Any = None) -> None:
         self.image, self.normalisation = np.asarray(image), normalisation
 
     def warm_up(self) -> None:
         self.warmed += 1
 
-    def predict(self, clicks: Any, previous: Any = None, keep: bool = False) -> Prediction:
+    def predict(
+        self, clicks: Any, previous: Any = None, settings: Any = None, keep: bool = False
+    ) -> Prediction:
         assert self.gate.wait(20)
         if self.error is not None:
             raise self.error
@@ -962,3 +966,70 @@ def test_objects_get_colours_and_are_hidden(open_dock: Any) -> None:
     dock.annotator.undo()
     dock.annotator.undo()
     assert [tuple(labels.get_color(n)) for n in (1, 2, 3)] == own
+
+
+def test_an_object_is_followed_through_the_stack_and_that_is_one_step(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(7, 40, 50))
+    viewer.dims.set_point(0, 3)
+    click(dock, 3, 20, 25)
+    before = dock.annotator.site.labels.data.copy()
+    dock.annotator.propagate("both")
+    assert dock.progress.isVisibleTo(dock)
+    assert dock.wait_idle()
+    labels = dock.annotator.site.labels
+    assert (labels.data.any(axis=(1, 2))).all()
+    assert set(np.unique(labels.data)) == {0, 1}
+    assert "6 slices found" in dock.hint.text()
+    assert cells(dock)[0][3] == 7
+    dock.annotator.undo()
+    assert (labels.data == before).all()
+    dock.annotator.redo()
+    assert labels.data.any(axis=(1, 2)).all()
+
+
+def test_a_propagation_is_cancelled_and_keeps_what_it_found(
+    open_dock: Any, predictor: SquarePredictor
+) -> None:
+    viewer, dock = open_dock(grey(30, 40, 50))
+    viewer.dims.set_point(0, 0)
+    click(dock, 0, 20, 25)
+    dock.annotator.propagate("up")
+    while dock.annotator.following.done < 4:
+        QApplication.processEvents()
+    dock.cancel_button.click()
+    assert dock.wait_idle()
+    slices = dock.annotator.site.labels.data.any(axis=(1, 2)).sum()
+    assert 5 <= slices < 30
+    assert "cancelled" in dock.hint.text()
+    dock.annotator.undo()
+    assert dock.annotator.site.labels.data.any(axis=(1, 2)).sum() == 1
+
+
+def test_a_propagation_stops_where_it_is_unsure_and_goes_there(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(7, 40, 50))
+    viewer.dims.set_point(0, 0)
+    click(dock, 0, 20, 25)
+    dock.annotator.next_object()
+    viewer.dims.set_point(0, 4)
+    for row in range(12, 30, 4):
+        for column in range(15, 35, 4):
+            click(dock, 4, row, column)
+    dock.annotator.take_up(1)
+    assert dock.wait_idle()
+    dock.annotator.propagate("up")
+    assert dock.wait_idle()
+    assert viewer.dims.current_step[0] == 4
+    assert "unsure here" in dock.hint.text()
+    labels = dock.annotator.site.labels.data
+    assert (labels == 1).any(axis=(1, 2)).tolist() == [True] * 4 + [False] * 3
+
+
+def test_a_propagation_needs_a_mask_and_somewhere_to_go(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(3, 40, 50))
+    viewer.dims.set_point(0, 0)
+    with notified("object 1 has no mask yet"):
+        dock.annotator.propagate("both")
+    click(dock, 0, 20, 25)
+    with notified("no slice to go to down"):
+        dock.annotator.propagate("down")
+    assert dock.wait_idle()

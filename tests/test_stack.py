@@ -69,7 +69,7 @@ def tube(length: int = 10, drift: float = 1.5, radius: float = 7) -> np.ndarray:
 def follow_all(
     volume: np.ndarray, labels: np.ndarray, slices: list[int], direction: Any = "both", **rule: Any
 ) -> dict[int, Any]:
-    stack = Stack(BrightPredictor(), volume.__getitem__, RANGE, "test")
+    stack = Stack(BrightPredictor(), volume.__getitem__, RANGE, lambda index: index)
     known = annotated(labels, slices)
     runs = propagate(stack, labels, known, direction, Rule(**rule))
     return {outcome.label: outcome for outcome, _ in runs}

@@ -159,4 +159,4 @@ def _stack(predictor: Predictor, volume: NDArray[np.generic], pixels: NDArray[An
 
     rgb = volume.ndim == 4
     normalisation = Normalisation.for_rgb(pixels.dtype) if rgb else Normalisation.from_array(pixels)
-    return Stack(predictor, volume.__getitem__, normalisation, "stack")
+    return Stack(predictor, volume.__getitem__, normalisation, lambda index: ("stack", index))

@@ -19,6 +19,7 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 from napari_fctsfn.plugin import tasks
 from napari_fctsfn.plugin.assistant import Assistant
 from napari_fctsfn.plugin.background import single_shot
+from napari_fctsfn.plugin.following import Following
 from napari_fctsfn.plugin.keeping import attach, begin, end, reopen
 from napari_fctsfn.plugin.keys import NEXT, POLARITY, REDO, UNDO, Keys
 from napari_fctsfn.plugin.layers import new_labels, show_plane
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_fctsfn.session import Journal, Patch, Replay
+    from napari_fctsfn.stack import Direction
 
 _SETTLE_MS = 150
 """A slice is warmed up once the sliders have rested for so long."""
@@ -57,6 +59,10 @@ class Annotator(QObject):
         What keeps the session from going on; empty if nothing does.
     last : tasks.Answer or None
         The newest prediction of the current object.
+    following : Following or None
+        An object on its way through the stack.
+    told : str
+        How the last propagation ended; empty once something else was done.
     """
 
     changed = Signal()
@@ -67,6 +73,8 @@ class Annotator(QObject):
         self.site: Site | None = None
         self.problem = ""
         self.last: tasks.Answer | None = None
+        self.following: Following | None = None
+        self.told = ""
         self._warmed: object = None
         self._closed = False
         self.source = ImageSource(viewer, self._on_image_data, self._on_moved)
@@ -127,6 +135,7 @@ class Annotator(QObject):
             or self._settle.isActive()
             or self._recheck.isActive()
             or self._stroke.isActive()
+            or (self.following is not None and not self.problem)
             or (waiting and self.assistant.ready)
         )
 
@@ -218,7 +227,7 @@ class Annotator(QObject):
         if self.site is not None:
             self._keys.release()
             site, self.site = self.site, None
-            self.problem, self.last = "", None
+            self.problem, self.last, self.following, self.told = "", None, None, ""
             site.close()
             end(site.session, site.journal)
 
@@ -320,6 +329,32 @@ class Annotator(QObject):
         red, green, blue, alpha = (0, 0, 0, 0) if found is None else found
         return float(red), float(green), float(blue), float(alpha)
 
+    def propagate(self, direction: Direction) -> None:
+        """Follow the current object through the slices, until it is done, unsure or cancelled."""
+        if (site := self._sound()) is None or self.following is not None:
+            return
+        plane = self.source.plane()
+        if plane is None:
+            show_warning(f"No propagation: {self.source.why_no_slice()}.")
+            return
+        self._observe(site)
+        hidden = [axis for axis, index in enumerate(plane.index) if index is not None]
+        if not hidden:
+            show_warning("No propagation: the image has a single slice.")
+            return
+        used = self.viewer.dims.last_used - (self.viewer.dims.ndim - len(plane.index))
+        axis = used if used in hidden else hidden[-1]
+        try:
+            self.following = Following(site, self.source, plane, axis, direction)
+        except ValueError as error:
+            show_warning(f"No propagation: {error}.")
+        self._pump()
+
+    def cancel(self) -> None:
+        """End a propagation; what it has found so far stays, as one step."""
+        if self.following is not None:
+            self._followed_all(self.following, "cancelled")
+
     def undo(self) -> None:
         """Take back the last click, move, deletion, brush stroke or change of object."""
         if (site := self._sound()) is not None:
@@ -353,6 +388,7 @@ class Annotator(QObject):
         """Show what a step of the history has changed."""
         if step is None:
             return
+        self.told = ""
         # written before the view moves, since a moving view looks at the labels
         for patch in step.patches:
             site.write(patch)
@@ -381,6 +417,7 @@ class Annotator(QObject):
     # -- events --------------------------------------------------------------------------------
 
     def _on_points(self) -> None:
+        self.told = ""
         if (site := self._sound()) is not None:
             self._observe(site)
             try:
@@ -436,7 +473,8 @@ class Annotator(QObject):
         """Give the background its next task: first what was clicked, then the slice shown."""
         if self._closed:
             return
-        if self.assistant.ready and not self.problem and not self._predict():
+        ready = self.assistant.ready and not self.problem
+        if ready and not (self._predict() or self._follow()):
             self._warm_up()
         self.changed.emit()
 
@@ -453,6 +491,46 @@ class Annotator(QObject):
             partial(self._not_predicted, site, replay),
         )
         return True
+
+    def _follow(self) -> bool:
+        """Do the next slice of a propagation; return whether there is one."""
+        following = self.following
+        if following is None:
+            return False
+        self.assistant.run(
+            lambda replayer: following.next(replayer.predictor),
+            partial(self._followed, following),
+            partial(self._not_followed, following),
+        )
+        return True
+
+    def _followed(self, following: Following, step: Any) -> None:
+        if following is self.following:
+            if step is None:
+                self._followed_all(following, "")
+            else:
+                following.take(step)
+
+    def _not_followed(self, following: Following, error: Exception) -> None:
+        show_error(f"The propagation ended at an error: {error}")
+        if following is self.following:
+            self._followed_all(following, "ended at an error")
+
+    def _followed_all(self, following: Following, how: str) -> None:
+        """Write what was found, as one step, and go where it was unsure."""
+        self.following = None
+        if (site := self._sound()) is None or self.assistant.replayer is None:
+            return
+        annotated = site.session.objects.get(following.label, {})
+        masks = {p: mask for p, mask in following.masks.items() if p not in annotated}
+        sha256 = self.assistant.replayer.predictor.sha256
+        self._do(lambda s: s.session.propagate(following.label, masks, s.labels_of, sha256))
+        found = f"Object {following.label}: {len(masks)} slices found"
+        self.told = f"{found}{', ' + how if how else ''}. Undo takes them back."
+        if following.stop is not None:
+            show_plane(self.viewer, site.image, following.stop)
+            self.told += f" It was unsure here ({following.reason}): click, and go on from here."
+        self.changed.emit()
 
     def _warm_up(self) -> None:
         plane = self.source.plane()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # napari injects the viewer by this annotation, which it looks up when it makes the widget
 import napari.viewer
@@ -18,6 +19,8 @@ from qtpy.QtWidgets import (
     QFrame,
     QGridLayout,
     QLabel,
+    QMenu,
+    QProgressBar,
     QPushButton,
     QSizePolicy,
     QVBoxLayout,
@@ -32,6 +35,18 @@ from napari_fctsfn.plugin.objects import ObjectTable
 from napari_fctsfn.plugin.prompts import NEGATIVE_COLOR, POSITIVE_COLOR
 from napari_fctsfn.plugin.status import hint, status
 from napari_fctsfn.plugin.tasks import Choices
+
+if TYPE_CHECKING:
+    from napari_fctsfn.stack import Direction
+
+
+_WAYS: dict[str, Direction] = {
+    "to both ends": "both",
+    "to higher slices": "up",
+    "to lower slices": "down",
+    "between annotated slices": "between",
+}
+"""Where to propagate to."""
 
 
 class AnnotateDock(QWidget):
@@ -74,6 +89,15 @@ class AnnotateDock(QWidget):
         self.undo_button = _action("Undo", UNDO, "Take the last step back")
         self.redo_button = _action("Redo", REDO, "Do again what was taken back last")
         self.objects = ObjectTable(self.annotator)
+        self.follow_button = QPushButton("Propagate")
+        self.follow_button.setToolTip("Find this object in further slices of the stack")
+        ways = QMenu(self.follow_button)
+        for text, direction in _WAYS.items():
+            ways.addAction(text, partial(self.annotator.propagate, direction))
+        self.follow_button.setMenu(ways)
+        self.progress = QProgressBar()
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.clicked.connect(self.annotator.cancel)
         self.hint, self.status = _text("hint"), _text("status")
         self.status.setStyleSheet("font-weight: bold")
         self._lay_out()
@@ -156,6 +180,9 @@ class AnnotateDock(QWidget):
         grid.addWidget(self.next_button, 2, 0, 1, 2)
         grid.addWidget(self.undo_button, 3, 0)
         grid.addWidget(self.redo_button, 3, 1)
+        grid.addWidget(self.follow_button, 4, 0, 1, 2)
+        grid.addWidget(self.progress, 5, 0)
+        grid.addWidget(self.cancel_button, 5, 1)
         column = QVBoxLayout(self)
         column.setSpacing(8)
         column.addLayout(form)
@@ -224,6 +251,17 @@ class AnnotateDock(QWidget):
         except (ModelError, OSError) as error:
             show_warning(f"The choice of “{name}” is not remembered: {error}")
 
+    def _refresh_following(self) -> None:
+        session, following = self.annotator.session, self.annotator.following
+        self.follow_button.setVisible(session is not None and len(session.shape) > 2)
+        self.follow_button.setEnabled(following is None)
+        self.progress.setVisible(following is not None)
+        self.cancel_button.setVisible(following is not None)
+        if following is not None:
+            self.progress.setMaximum(following.total)
+            self.progress.setValue(following.done)
+            self.progress.setFormat(f"%v of %m slices{_left(following.seconds_left)}")
+
     def _refresh(self) -> None:
         annotator, session = self.annotator, self.annotator.session
         working = session is not None and not annotator.problem
@@ -244,10 +282,18 @@ class AnnotateDock(QWidget):
         self.redo_button.setEnabled(session is not None and session.history.can_redo)
         self.positive_button.setChecked(annotator.polarity is True)
         self.negative_button.setChecked(annotator.polarity is False)
+        self._refresh_following()
         self.objects.setEnabled(working)
         self.objects.refresh()
         self.hint.setText(hint(annotator, self.image.layer))
         self.status.setText(status(annotator))
+
+
+def _left(seconds: float) -> str:
+    """The remaining time in words."""
+    if seconds == float("inf"):
+        return ""
+    return f", {seconds:.0f} s left" if seconds < 100 else f", {seconds / 60:.0f} min left"
 
 
 def _choice() -> QComboBox:

@@ -56,6 +56,8 @@ def _warning(annotator: Annotator, site: Site, chosen: Image | None) -> str:
             f"Nothing is lost yet, but {site.journal.error}. Make room there and go on: it is "
             "tried again with every step."
         )
+    if annotator.told:
+        return annotator.told
     if chosen is not None and chosen != site.image:
         return (
             f"“{site.image.name}” is being annotated: press Start again to go over to "

@@ -2,7 +2,15 @@
 
 from napari_fctsfn.stack.guide import guide_clicks
 from napari_fctsfn.stack.propagate import Rule, Stack, Step, blend
-from napari_fctsfn.stack.volume import Direction, Outcome, annotated, count, propagate, report
+from napari_fctsfn.stack.volume import (
+    Direction,
+    Outcome,
+    annotated,
+    count,
+    propagate,
+    report,
+    stretches,
+)
 
 __all__ = [
     "Direction",
@@ -16,4 +24,5 @@ __all__ = [
     "guide_clicks",
     "propagate",
     "report",
+    "stretches",
 ]

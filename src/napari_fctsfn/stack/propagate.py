@@ -93,8 +93,8 @@ class Stack:
         Gives a slice by its index, (rows, columns) or (rows, columns, 3 or 4); may be lazy.
     normalisation : Normalisation
         Of all slices.
-    key : hashable
-        Stands for the stack; features of a slice are found again under it.
+    key : callable
+        Gives a hashable that stands for a slice: its features are found again under it.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Stack:
         predictor: Predictor,
         read: Callable[[int], Any],
         normalisation: Normalisation,
-        key: Hashable,
+        key: Callable[[int], Hashable],
     ) -> None:
         self.predictor = predictor
         self._read, self._normalisation, self._key = read, normalisation, key
@@ -212,7 +212,7 @@ class Stack:
         return Step(index, None if reason else mask, score, reason)
 
     def _choose(self, index: int) -> None:
-        self.predictor.set_image(self._read(index), self._normalisation, key=(self._key, index))
+        self.predictor.set_image(self._read(index), self._normalisation, key=self._key(index))
 
     def _grey(self, index: int, part: tuple[slice, slice]) -> NDArray[np.float32]:
         """A part of a slice, normalised, its colours averaged."""

@@ -125,7 +125,7 @@ def propagate(
         outcome = Outcome(label)
         masks = {index: labels[index] == label for index in slices}
         others = partial(_others, labels, label)
-        for steps in _ways(stack, masks, len(labels), direction, others, rule):
+        for steps in stretches(stack, masks, len(labels), direction, others, rule):
             for step in steps:
                 if step.mask is None:
                     outcome.stopped_at.append(step.index)
@@ -137,6 +137,54 @@ def propagate(
                     outcome.accepted.append(step.index)
                     outcome.scores[step.index] = step.score
                 yield outcome, step
+
+
+def stretches(
+    stack: Stack,
+    masks: dict[int, NDArray[np.bool_]],
+    length: int,
+    direction: Direction,
+    others: Callable[[int], NDArray[np.integer[Any]]],
+    rule: Rule | None = None,
+) -> Iterator[Iterator[Step]]:
+    """The stretches of slices to go through, each with its own beginning.
+
+    Parameters
+    ----------
+    stack : Stack
+    masks : dict of int to array of bool, shape (rows, columns)
+        The object in the slices where it is known; at least one, none empty.
+    length : int
+        Slices of the stack.
+    direction : {"up", "down", "both", "between"}
+    others : callable
+        Gives the labels of other objects in a slice, array of int, shape (rows, columns).
+    rule : Rule, optional
+        When a mask is accepted.
+
+    Yields
+    ------
+    iterator of Step
+        The steps of one stretch.
+    """
+    slices = sorted(masks)
+    first, last = slices[0], slices[-1]
+
+    def follow(start: int, indices: Sequence[int]) -> Iterator[Step]:
+        return stack.follow(masks[start], start, indices, others, rule)
+
+    if direction in ("down", "both"):
+        yield follow(first, range(first)[::-1])
+    for one, two in pairwise(slices):
+        inner = range(one + 1, two)
+        if direction == "up":
+            yield follow(one, inner)
+        elif direction == "down":
+            yield follow(two, inner[::-1])
+        else:
+            yield stack.between((one, masks[one]), (two, masks[two]), others, rule)
+    if direction in ("up", "both"):
+        yield follow(last, range(last + 1, length))
 
 
 def count(known: dict[int, list[int]], length: int, direction: Direction) -> int:
@@ -173,35 +221,6 @@ def report(outcomes: Iterable[Outcome], seconds: float) -> dict[str, Any]:
             for outcome in outcomes
         ],
     }
-
-
-def _ways(
-    stack: Stack,
-    masks: dict[int, NDArray[np.bool_]],
-    length: int,
-    direction: Direction,
-    others: Callable[[int], NDArray[np.integer[Any]]],
-    rule: Rule | None,
-) -> Iterator[Iterator[Step]]:
-    """The stretches of slices to go through, each with its own beginning."""
-    slices = sorted(masks)
-    first, last = slices[0], slices[-1]
-
-    def follow(start: int, indices: Sequence[int]) -> Iterator[Step]:
-        return stack.follow(masks[start], start, indices, others, rule)
-
-    if direction in ("down", "both"):
-        yield follow(first, range(first)[::-1])
-    for one, two in pairwise(slices):
-        inner = range(one + 1, two)
-        if direction == "up":
-            yield follow(one, inner)
-        elif direction == "down":
-            yield follow(two, inner[::-1])
-        else:
-            yield stack.between((one, masks[one]), (two, masks[two]), others, rule)
-    if direction in ("up", "both"):
-        yield follow(last, range(last + 1, length))
 
 
 def _others(labels: NDArray[np.integer[Any]], label: int, index: int) -> NDArray[np.integer[Any]]:
