@@ -1,8 +1,9 @@
-"""The verbs ``models list`` and ``models info``."""
+"""The verbs ``models list``, ``models info`` and ``models import-caffe``."""
 
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -68,6 +69,26 @@ def info(
         "training data",
         [f"{item.name}: {item.images} pictures, {item.licence}" for item in card.training_data],
     )
+
+
+@app.command("import-caffe")
+def import_caffe(
+    deploy: Annotated[
+        Path, typer.Argument(metavar="DEPLOY.prototxt", help="The authors' network.")
+    ],
+    weights: Annotated[
+        Path, typer.Argument(metavar="WEIGHTS.caffemodel", help="Their weights of it.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model; by default the network's own: fctsfn.")
+    ] = None,
+    _debug: Debug = False,
+) -> None:
+    """Make a model of the authors' published Caffe files; needs protobuf, but no Caffe."""
+    from napari_fctsfn.models import import_caffe as import_files
+
+    entry = import_files(deploy, weights, name)
+    typer.echo(f"{entry.name} is registered: {entry.path}")
 
 
 def _section(title: str, lines: list[str]) -> None:

@@ -1,12 +1,13 @@
 """Model files, their cards, and the registry."""
 
+from napari_fctsfn._directories import data_directory
+from napari_fctsfn.models.caffe import import_caffe, read_caffe
 from napari_fctsfn.models.card import ModelCard, TrainingSet, weights_licence
 from napari_fctsfn.models.registry import (
     DEFAULT,
     ModelEntry,
     choose_model,
     chosen_model,
-    data_directory,
     list_models,
     register_model,
     resolve_model,
@@ -23,8 +24,10 @@ __all__ = [
     "choose_model",
     "chosen_model",
     "data_directory",
+    "import_caffe",
     "list_models",
     "load_model",
+    "read_caffe",
     "read_card",
     "register_model",
     "resolve_model",

@@ -68,9 +68,9 @@ def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def register_model(
-    name: str, network: FCTSFN, card: ModelCard, *, replace: bool = False
+    name: str, network: FCTSFN, card: ModelCard, *, replace: bool = False, half: bool = True
 ) -> ModelEntry:
-    """Save a model in the user's data directory.
+    """Save a model in the user's data directory, `half` as `save_model` takes it.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def register_model(
     folder = data_directory() / "models"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}{_SUFFIX}"
-    save_model(path, network, card.model_copy(update={"name": name}))
+    save_model(path, network, card.model_copy(update={"name": name}), half=half)
     return ModelEntry(name, path, False)
 
 

@@ -50,8 +50,8 @@ class LoadedModel:
     sha256: str
 
 
-def save_model(path: Path, network: FCTSFN, card: ModelCard) -> str:
-    """Write a model file in half precision, atomically.
+def save_model(path: Path, network: FCTSFN, card: ModelCard, *, half: bool = True) -> str:
+    """Write a model file, atomically.
 
     Parameters
     ----------
@@ -60,6 +60,8 @@ def save_model(path: Path, network: FCTSFN, card: ModelCard) -> str:
     network : FCTSFN
     card : ModelCard
         Its architecture is replaced by the network's.
+    half : bool
+        Whether the weights are rounded to half precision, so that the file is half as large.
 
     Returns
     -------
@@ -69,16 +71,19 @@ def save_model(path: Path, network: FCTSFN, card: ModelCard) -> str:
     Raises
     ------
     ModelError
-        If a weight is not finite in half precision.
+        If a weight is not finite, or not in half precision.
     """
     card = card.model_copy(update={"architecture": network.config.to_dict()})
     tensors = {}
     for key, value in network.state_dict().items():
         stored = value.detach().cpu().contiguous()
         if stored.dtype.is_floating_point:
-            stored = stored.half()
+            stored = stored.half() if half else stored.float()
             if not torch.isfinite(stored).all():
-                raise ModelError(f"{key} has weights that half precision cannot hold; not saved")
+                precision = "half" if half else "single"
+                raise ModelError(
+                    f"{key} has weights that {precision} precision cannot hold; not saved"
+                )
         tensors[key] = stored
     with replace_file(path) as temporary:
         header, data = _parts(save(tensors))

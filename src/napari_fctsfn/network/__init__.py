@@ -12,7 +12,6 @@ from napari_fctsfn.network.counts import (  # noqa: E402
 )
 from napari_fctsfn.network.fctsfn import (  # noqa: E402
     FCTSFN,
-    STRIDE,
     Fused,
     ImageFeatures,
     Scores,
@@ -24,7 +23,6 @@ from napari_fctsfn.network.paper import PAPER_NETWORKS, paper_config  # noqa: E4
 __all__ = [
     "FCTSFN",
     "PAPER_NETWORKS",
-    "STRIDE",
     "Fused",
     "ImageFeatures",
     "NetworkConfig",

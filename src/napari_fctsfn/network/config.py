@@ -60,6 +60,11 @@ class NetworkConfig:
         ``lite`` only: timm's name of the image stream, any model with a feature pyramid (the
         paper's future work 1); fewer than 5 `stream_blocks` and ``layerwise`` need an EfficientNet.
         By default ``tf_efficientnet_lite0``.
+    caffe : bool
+        Whether the network is the authors' to the pixel, as their Caffe files have it, so that it
+        takes their weights: conv1_1 of both streams is padded by 100, upsampling is a
+        deconvolution with a crop, and the refiner takes both scores, not their difference. Only
+        for ``vgg16`` networks whose streams are the published ones.
 
     Raises
     ------
@@ -79,6 +84,7 @@ class NetworkConfig:
     stream_blocks: int = _OWN
     stride: int = _OWN
     image_model: str = ""
+    caffe: bool = False
 
     def __post_init__(self) -> None:
         if self.backbone not in ("vgg16", "lite"):
@@ -86,11 +92,11 @@ class NetworkConfig:
         for name, own in _OWN_VALUES[self.backbone].items():
             if getattr(self, name) in (_OWN, ""):
                 object.__setattr__(self, name, own)
-        self._check_variant()
-        self._check_widths()
-        for name in ("previous_mask", "quality"):
+        for name in ("previous_mask", "quality", "caffe"):
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
+        self._check_variant()
+        self._check_widths()
 
     def _check_variant(self) -> None:
         if self.interaction not in ("stream", "resized", "layerwise"):
@@ -110,6 +116,12 @@ class NetworkConfig:
             raise ValueError(f"image_model must be a name that timm knows: {self.image_model!r}")
         if self.backbone == "vgg16" and self.image_model:
             raise ValueError("image_model is for lite networks only: a vgg16 network has VGG16")
+        published = (self.backbone, self.interaction, self.stream_blocks) == ("vgg16", "stream", 4)
+        if self.caffe and (not published or self.previous_mask or self.quality):
+            raise ValueError(
+                "caffe is for vgg16 networks with the two published streams, "
+                "without previous_mask and quality"
+            )
 
     def _check_widths(self) -> None:
         lite = self.backbone == "lite"
@@ -148,6 +160,11 @@ class NetworkConfig:
         With layerwise fusion the interactions enter after the first.
         """
         return 1 if self.interaction == "layerwise" else self.stream_blocks
+
+    @property
+    def multiple(self) -> int:
+        """Rows and columns of a network input must be multiples of this."""
+        return 1 if self.caffe else 32
 
     @property
     def refines(self) -> bool:
@@ -192,7 +209,7 @@ class NetworkConfig:
         What tells the variants apart is left out where it is the backbone's own: cards and
         checkpoints of ordinary networks stay as they were before there were variants.
         """
-        own = {"interaction": "stream", **_OWN_VALUES[self.backbone]}
+        own = {"interaction": "stream", "caffe": False, **_OWN_VALUES[self.backbone]}
         return {
             key: value for key, value in asdict(self).items() if key not in own or value != own[key]
         }

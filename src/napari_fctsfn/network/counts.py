@@ -10,7 +10,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from napari_fctsfn.network.config import NetworkConfig
 from napari_fctsfn.network.fctsfn import Fused, build_network
-from napari_fctsfn.network.layers import upsample
 
 T = TypeVar("T")
 
@@ -50,7 +49,7 @@ def operation_count(config: NetworkConfig, rows: int, columns: int) -> Operation
     ----------
     config : NetworkConfig
     rows, columns : int
-        Of the network input; multiples of 32.
+        Of the network input; multiples of 32, or with `caffe` any.
     """
     with torch.device("meta"):
         network = build_network(config).eval()
@@ -68,7 +67,7 @@ def operation_count(config: NetworkConfig, rows: int, columns: int) -> Operation
     refiner_halves, refiner_image = count(lambda: refiner.image_halves(levels))
     interaction, interaction_stream = count(lambda: network.interaction_stream(maps))
     (coarse, features), fusion_click = count(lambda: fusion(fusion_halves, interaction))
-    fused = Fused(features, upsample(coarse, (rows, columns)), interaction)
+    fused = Fused(features, fusion.upsampled(coarse, (rows, columns)), interaction)
     logit, refiner_click = count(
         lambda: refiner(refiner_halves, fused.interaction, fused.features, fused.coarse)
     )

@@ -9,10 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_fctsfn.network.config import NetworkConfig
-from napari_fctsfn.network.layers import QualityHead, upsample
-
-STRIDE = 32
-"""Rows and columns of a network input must be multiples of this."""
+from napari_fctsfn.network.layers import QualityHead, foreground, upsample
 
 
 @dataclass(frozen=True)
@@ -72,8 +69,8 @@ class Fused(NamedTuple):
     ----------
     features : Tensor, shape (batch, channels, r, c)
         What the refiner starts from, or where there is none, the last features before the score.
-    coarse : Tensor, shape (batch, 1, r', c')
-        Score of the late-fusion network.
+    coarse : Tensor, shape (batch, 1 or 2, r', c')
+        Score of the late-fusion network: foreground minus background, or with `caffe` both.
     interaction : list of Tensor
         Features of the interaction stream.
     """
@@ -101,8 +98,12 @@ class Fusion(nn.Module):
     def forward(
         self, image_halves: tuple[Tensor, ...], interaction: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Coarse score (batch, 1, r, c) and `Fused.features`."""
+        """`Fused.coarse` and `Fused.features`."""
         raise TypeError(f"{type(self).__name__} must define forward")
+
+    def upsampled(self, coarse: Tensor, size: tuple[int, int]) -> Tensor:
+        """The coarse score at full resolution."""
+        return upsample(coarse, size)
 
     def rescore(self, fused: Tensor, coarse: Tensor) -> Tensor:
         """The coarse score of changed features; where none follows from them, the one before."""
@@ -141,8 +142,8 @@ class Unrefined(Refiner):
         fused: Tensor,
         coarse: Tensor,
     ) -> Tensor:
-        """`coarse`."""
-        return coarse
+        """The foreground logit of `coarse`."""
+        return foreground(coarse)
 
 
 class FCTSFN(nn.Module):
@@ -182,6 +183,11 @@ class FCTSFN(nn.Module):
         """Interaction channels: positive map, negative map and, if configured, previous mask."""
         return self.config.map_channels
 
+    @property
+    def multiple(self) -> int:
+        """Rows and columns of a network input must be multiples of this."""
+        return self.config.multiple
+
     def encode_image(self, image: Tensor) -> ImageFeatures:
         """Compute once per image all that the clicks do not change.
 
@@ -193,7 +199,7 @@ class FCTSFN(nn.Module):
         Parameters
         ----------
         image : Tensor, shape (batch, 3, rows, columns)
-            RGB in 0..1; rows and columns multiples of 32.
+            RGB in 0..1; rows and columns multiples of 32, or with `caffe` any.
 
         Raises
         ------
@@ -203,11 +209,11 @@ class FCTSFN(nn.Module):
         if (
             image.ndim != 4
             or image.shape[1] != 3
-            or any(n % STRIDE or not n for n in image.shape[2:])
+            or any(n % self.multiple or not n for n in image.shape[2:])
         ):
             raise ValueError(
                 f"the network needs images of shape (batch, 3, rows, columns), rows and columns "
-                f"multiples of {STRIDE}, not {tuple(image.shape)}"
+                f"multiples of {self.multiple}, not {tuple(image.shape)}"
             )
         levels = self.image_stream(image)
         rows, columns = image.shape[2:]
@@ -246,10 +252,10 @@ class FCTSFN(nn.Module):
 
     def refine(self, features: ImageFeatures, fused: Fused) -> Scores:
         """Refinement to full resolution, the second half of `click`."""
-        coarse = upsample(fused.coarse, features.size)
+        coarse = self.fusion.upsampled(fused.coarse, features.size)
         logit = self.refiner(features.refiner, fused.interaction, fused.features, coarse)
         quality = None if self.quality is None else self.quality(fused.features, logit)
-        return Scores(logit, coarse, quality)
+        return Scores(logit, foreground(coarse), quality)
 
     def forward(self, image: Tensor, maps: Tensor) -> Scores:
         """`encode_image` and `click` in one."""

@@ -171,3 +171,41 @@ class Resized(nn.Module):
 def upsample(features: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear, half-pixel centred: the paper's fixed bilinear deconvolution with its crop."""
     return nn.functional.interpolate(features, size=size, mode="bilinear", align_corners=False)
+
+
+def deconvolve(features: Tensor, stride: int) -> Tensor:
+    """The authors' deconvolution: a bilinear kernel of size 2 `stride`, no padding.
+
+    What lies around the features counts as zero, so that it is the bilinear upsampling of the
+    features with a border of zeros, half a cell of it left.
+
+    Parameters
+    ----------
+    features : Tensor, shape (batch, channels, rows, columns)
+    stride : int
+        Even.
+
+    Returns
+    -------
+    Tensor, shape (batch, channels, stride * (rows + 1), stride * (columns + 1))
+    """
+    rows, columns = (stride * (length + 1) for length in features.shape[2:])
+    bordered = nn.functional.pad(features, (1, 1, 1, 1))
+    size = (rows + stride, columns + stride)
+    return crop(upsample(bordered, size), stride // 2, (rows, columns))
+
+
+def crop(features: Tensor, offset: int, size: tuple[int, int]) -> Tensor:
+    """The part of `size` that begins at row and column `offset`."""
+    return features[:, :, offset : offset + size[0], offset : offset + size[1]]
+
+
+def foreground(score: Tensor) -> Tensor:
+    """Difference of two scores, whose sigmoid is their softmax's foreground probability.
+
+    Parameters
+    ----------
+    score : Tensor, shape (batch, 2, rows, columns)
+        Of background and foreground; or (batch, 1, rows, columns), their difference already.
+    """
+    return score if score.shape[1] == 1 else score[:, 1:] - score[:, :1]

@@ -1,7 +1,8 @@
 """The published network's streams and fusion net, out of VGG16 (paper, sections 3.1 and 4.2).
 
 Padding 1 everywhere and half-pixel-centred bilinear upsampling give the geometry of the paper's
-deconvolutions; the authors' model file pads its first layer by 100 instead.
+deconvolutions. The authors' model file pads its first layers by 100 instead, pads fc6 not at all,
+and crops what comes out; `NetworkConfig.caffe` does the same.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ from torch import Tensor, nn
 
 from napari_fctsfn.network.config import NetworkConfig
 from napari_fctsfn.network.fctsfn import Fusion, Refiner, Unrefined
-from napari_fctsfn.network.layers import Resized, SplitConv2d, he_init, upsample
+from napari_fctsfn.network.layers import (
+    Resized,
+    SplitConv2d,
+    crop,
+    deconvolve,
+    foreground,
+    he_init,
+    upsample,
+)
 from napari_fctsfn.network.msrn import MSRN
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
@@ -25,12 +34,21 @@ BGR_MEAN = (104.00699, 116.66877, 122.67892)
 MAP_MEAN = (166.90557, 147.47697)
 """Means of the positive and the negative map, 0..255, subtracted from the maps."""
 
+PADDING = 100
+"""Of conv1_1 in the authors' Caffe files."""
 
-def _relu_convs(inputs: int, outputs: int, depth: int) -> nn.Sequential:
+SKIP_CROPS = {4: 5, 3: 9}
+"""Offset at which those crop the score of a pool, by the number of the pool."""
+
+SCORE_CROPS = {32: 19, 16: 27, 8: 31}
+"""Offset at which those crop the upsampled score, by its stride."""
+
+
+def _relu_convs(inputs: int, outputs: int, depth: int, padding: int = 1) -> nn.Sequential:
     layers: list[nn.Module] = []
     for number in range(depth):
-        channels = outputs if number else inputs
-        layers += [nn.Conv2d(channels, outputs, 3, padding=1), nn.ReLU(inplace=True)]
+        channels, border = (outputs, 1) if number else (inputs, padding)
+        layers += [nn.Conv2d(channels, outputs, 3, padding=border), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 
@@ -43,14 +61,16 @@ class Stream(nn.Module):
         Input channels: 3 of an image, 2 (or 3) of the interaction maps.
     blocks : int
         0 to 5; the published streams have 4 (conv1_1 .. conv4_3).
+    padding : int
+        Of conv1_1.
     """
 
-    def __init__(self, channels: int, blocks: int) -> None:
+    def __init__(self, channels: int, blocks: int, padding: int = 1) -> None:
         super().__init__()
         self.blocks = nn.ModuleList()
         for depth, width in BLOCKS[:blocks]:
-            self.blocks.append(_relu_convs(channels, width, depth))
-            channels = width
+            self.blocks.append(_relu_convs(channels, width, depth, padding))
+            channels, padding = width, 1
         self.pool = nn.MaxPool2d(2, 2, ceil_mode=True)
 
     def forward(self, inputs: Tensor) -> list[Tensor]:
@@ -67,8 +87,8 @@ class ImageStream(Stream):
 
     mean: Tensor
 
-    def __init__(self, blocks: int) -> None:
-        super().__init__(3, blocks)
+    def __init__(self, blocks: int, padding: int = 1) -> None:
+        super().__init__(3, blocks, padding)
         self.register_buffer("mean", torch.tensor(BGR_MEAN)[:, None, None], persistent=False)
 
     def forward(self, inputs: Tensor) -> list[Tensor]:
@@ -82,8 +102,8 @@ class InteractionStream(Stream):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, map_channels: int, blocks: int) -> None:
-        super().__init__(map_channels, blocks)
+    def __init__(self, map_channels: int, blocks: int, padding: int = 1) -> None:
+        super().__init__(map_channels, blocks, padding)
         mask = map_channels - 2
         mean = torch.tensor((*MAP_MEAN, *[127.5] * mask))
         scale = torch.tensor((1.0, 1.0, *[255.0] * mask))
@@ -130,9 +150,9 @@ class TSLFNFusion(Fusion):
                 depth, inputs = depth - 1, channels
             self.add_module(f"conv{block}", _relu_convs(inputs, channels, depth))
         self.pool = nn.MaxPool2d(2, 2, ceil_mode=True)
-        fc6: nn.Module = nn.Conv2d(512, width, 7, padding=3)
+        fc6: nn.Module = nn.Conv2d(image[-1], width, 7, padding=0 if config.caffe else 3)
         if self._joint == "fc6":
-            self.fc6 = SplitConv2d(512, interaction[-1], width, 7)
+            self.fc6 = SplitConv2d(image[-1], interaction[-1], width, 7)
             fc6 = nn.Identity()
         self.fc = nn.Sequential(
             fc6,
@@ -184,7 +204,7 @@ class TSLFNFusion(Fusion):
     def forward(
         self, image_halves: tuple[Tensor, ...], interaction: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Foreground minus background score, and conv5_3 for a refiner, else fc7."""
+        """The score, and conv5_3 for a refiner, else fc7."""
         config = self.config
         first, *halves = image_halves
         features = conv5_3 = self._joined(first, interaction)
@@ -202,27 +222,42 @@ class TSLFNFusion(Fusion):
                 finer = skip(pools[number])
             else:
                 finer = skip(halves.pop(0), interaction[number])
-            score = upsample(score, (finer.shape[2], finer.shape[3])) + finer
-        return _foreground(score), conv5_3 if config.refines else fc7
+            if config.caffe:
+                score = deconvolve(score, 2)
+                finer = crop(finer, SKIP_CROPS[number], (score.shape[2], score.shape[3]))
+            else:
+                score = upsample(score, (finer.shape[2], finer.shape[3]))
+            score = score + finer
+        return self._coarse(score), conv5_3 if config.refines else fc7
+
+    def upsampled(self, coarse: Tensor, size: tuple[int, int]) -> Tensor:
+        """The score at full resolution."""
+        stride = self.config.stride
+        if not self.config.caffe:
+            return super().upsampled(coarse, size)
+        return crop(deconvolve(coarse, stride), SCORE_CROPS[stride], size)
 
     def rescore(self, fused: Tensor, coarse: Tensor) -> Tensor:
         """The score of changed fc7 at stride 32; a skip's part is not known here."""
         if self.config.refines or self._skips:
             return coarse
-        return _foreground(self.score_fr(fused))
+        return self._coarse(self.score_fr(fused))
 
-
-def _foreground(score: Tensor) -> Tensor:
-    """Difference of two scores, whose sigmoid is their softmax's foreground probability."""
-    return score[:, 1:] - score[:, :1]
+    def _coarse(self, score: Tensor) -> Tensor:
+        """What becomes of both scores: `Fused.coarse`."""
+        return score if self.config.caffe else foreground(score)
 
 
 def parts(config: NetworkConfig) -> tuple[nn.Module, nn.Module, Fusion, Refiner]:
     """Image stream, interaction stream, fusion net and refiner for `config`."""
     resized, blocks = config.interaction == "resized", config.stream_blocks
-    interaction: nn.Module = InteractionStream(config.map_channels, 0 if resized else blocks)
+    padding = PADDING if config.caffe else 1
+    interaction: nn.Module = InteractionStream(
+        config.map_channels, 0 if resized else blocks, padding
+    )
     if resized:
         pools = [2**block for block in range(blocks + 1)]
         interaction = Resized(interaction, [*pools, *pools[:-1]])
     refiner = MSRN(config, [width for _, width in BLOCKS]) if config.refines else Unrefined()
-    return ImageStream(config.image_blocks), interaction, TSLFNFusion(config), refiner
+    image = ImageStream(config.image_blocks, padding)
+    return image, interaction, TSLFNFusion(config), refiner

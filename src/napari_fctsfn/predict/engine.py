@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.network import FCTSFN, STRIDE, ImageFeatures, Scores
+from napari_fctsfn.network import FCTSFN, ImageFeatures, Scores
 from napari_fctsfn.predict.cache import ByteLRU
 from napari_fctsfn.predict.consistency import adjust, contradicted
 
@@ -163,7 +163,8 @@ class Engine:
 
     def _padded(self, tensor: Tensor) -> Tensor:
         rows, columns = tensor.shape[2:]
-        tensor = pad(tensor, (0, -columns % STRIDE, 0, -rows % STRIDE), mode="replicate")
+        multiple = self._network.multiple
+        tensor = pad(tensor, (0, -columns % multiple, 0, -rows % multiple), mode="replicate")
         return tensor.to(self.device).contiguous(memory_format=torch.channels_last)
 
     def _run(self, compute: Callable[[], T]) -> T:
