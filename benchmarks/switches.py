@@ -19,10 +19,17 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
-from napari_fctsfn.evaluate import DataSet, ObjectResult, evaluate_objects, number_of_clicks
+from napari_fctsfn.evaluate import (
+    DataSet,
+    Difference,
+    ObjectReference,
+    ObjectResult,
+    evaluate_objects,
+    number_of_clicks,
+    paired_difference,
+)
 from napari_fctsfn.predict import Predictor, Settings, predictor, windows
 
 SETS = [
@@ -32,10 +39,19 @@ SETS = [
 MEASURES = ("noc85", "noc90", "iou1", "iou3", "iou5")
 
 
-def measures(result: ObjectResult) -> list[float]:
+Measured = dict[str, dict[ObjectReference, float]]
+"""Of every measure the value for each object."""
+
+
+def measured(results: list[ObjectResult]) -> Measured:
     """What is compared, larger being better."""
-    noc = [-float(number_of_clicks(result.ious, threshold)[0]) for threshold in (0.85, 0.9)]
-    return noc + [result.ious[count - 1] for count in (1, 3, 5)]
+    found: Measured = {name: {} for name in MEASURES}
+    for result in results:
+        noc = [-float(number_of_clicks(result.ious, threshold)[0]) for threshold in (0.85, 0.9)]
+        values = noc + [result.ious[count - 1] for count in (1, 3, 5)]
+        for name, value in zip(MEASURES, values, strict=True):
+            found[name][result.reference] = value
+    return found
 
 
 @contextmanager
@@ -59,8 +75,8 @@ def switched(name: str, value: str) -> Iterator[Settings]:
 
 def run(
     model: str, data: Path, sets: list[str], limit: int, settings: Settings, what: str
-) -> dict[str, tuple[list[str], np.ndarray]]:
-    """Pictures and measures of every object, by set."""
+) -> dict[str, Measured]:
+    """Measures of every object, by set."""
     fresh = Predictor.from_pretrained(model)
     found = {}
     for name in sets:
@@ -68,22 +84,20 @@ def run(
         objects = dataset.objects(data / name / "val_objects.txt", limit, 0)
         runs = evaluate_objects(fresh, dataset, objects, "ritm", 20, settings)
         results = list(tqdm(runs, total=len(objects), desc=f"{what} {name}", leave=False))
-        found[name] = (
-            [result.reference.stem for result in results],
-            np.array([measures(result) for result in results]),
-        )
+        found[name] = measured(results)
     return found
 
 
-def drawn_means(pictures: list[str], values: np.ndarray, draws: int = 2000) -> np.ndarray:
-    """Means of bootstrap draws of whole pictures, shape (draws, measures)."""
-    _, cluster = np.unique(pictures, return_inverse=True)
-    count = cluster.max() + 1
-    sums = np.stack([np.bincount(cluster, weights=column) for column in values.T], axis=1)
-    sizes = np.bincount(cluster)
-    draw = np.random.default_rng(0).integers(count, size=(draws, count))
-    means: np.ndarray = sums[draw].sum(axis=1) / sizes[draw].sum(axis=1)[:, None]
-    return means
+def gains_of(other: dict[str, Measured], base: dict[str, Measured]) -> dict[str, list[Difference]]:
+    """Gains of every measure, by set, and over all sets alike."""
+    gains = {
+        name: [
+            paired_difference(values[measure], base[name][measure], seed) for measure in MEASURES
+        ]
+        for seed, (name, values) in enumerate(other.items())
+    }
+    gains["all"] = [Difference.averaged(parts) for parts in zip(*gains.values(), strict=True)]
+    return gains
 
 
 def main() -> None:
@@ -103,22 +117,19 @@ def main() -> None:
         name, _, value = switch.partition("=")
         with switched(name, value) as settings:
             other = run(*shared, settings, switch)
-        gains, draws = {}, []
-        for set_name, (pictures, values) in other.items():
-            gain = values - base[set_name][1]
-            draw = drawn_means(pictures, gain)
-            draws.append(draw)
-            gains[set_name] = (gain.mean(axis=0), *np.percentile(draw, (2.5, 97.5), axis=0))
-        means = np.mean([gain[0] for gain in gains.values()], axis=0)
-        gains["all"] = (means, *np.percentile(np.mean(draws, axis=0), (2.5, 97.5), axis=0))
-        for set_name, gain in gains.items():
+        gains = gains_of(other, base)
+        for set_name, row in gains.items():
             cells = [
-                f"{m:+.3f} ({low:+.3f} {high:+.3f})" for m, low, high in zip(*gain, strict=True)
+                f"{gain.mean:+.3f} ({gain.interval[0]:+.3f} {gain.interval[1]:+.3f})"
+                for gain in row
             ]
             print(f"{switch:28s} {set_name:15s} " + " ".join(f"{cell:>22s}" for cell in cells))
         report[switch] = {
-            key: dict(zip(MEASURES, np.stack(gain, axis=1).tolist(), strict=True))
-            for key, gain in gains.items()
+            set_name: {
+                measure: [gain.mean, *gain.interval]
+                for measure, gain in zip(MEASURES, row, strict=True)
+            }
+            for set_name, row in gains.items()
         }
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import imageio.v3 as iio
 import numpy as np
@@ -422,12 +422,56 @@ def test_unknown_models_are_named():
 # -- train -----------------------------------------------------------------------------------------
 
 
-def test_the_defaults_of_train_are_those_of_the_recipe():
-    defaults = {f.name: f.default for f in TrainSettings.__dataclass_fields__.values()}
-    options = inspect.signature(train_verb.train).parameters
-    shared = (set(options) & set(defaults)) - {"data", "output", "mixture"}
-    assert {name: options[name].default for name in shared} == {n: defaults[n] for n in shared}
-    assert shared >= {"steps", "seed", "batch", "size", "states", "rate", "start", "device"}
+def test_train_says_the_defaults_of_the_recipe():
+    hints = get_type_hints(train_verb.train, include_extras=True)
+    own = inspect.signature(train_verb.train).parameters
+    said = {}
+    for name, field in TrainSettings.__dataclass_fields__.items():
+        text = hints[name].__metadata__[0].help if name in hints else ""
+        for default in re.findall(r"\[(?:modern: )?([\w.]+)[];]", text):
+            said[name] = (default, str(field.default))
+        assert name not in own or own[name].default in (
+            field.default,
+            None,
+            inspect.Parameter.empty,
+        )
+    assert said.keys() >= {"steps", "batch", "size", "states", "rate", "save_every", "precision"}
+    assert all(default == real for default, real in said.values())
+
+
+def test_train_hands_on_a_stage_of_the_paper(here, monkeypatch):
+    asked = []
+
+    def spy(settings, name):
+        asked.append(settings)
+        return settings.output / f"{name}.safetensors"
+
+    monkeypatch.setattr("napari_fctsfn.train.train_paper_model", spy)
+    Path("run").mkdir()
+    arguments = "--recipe paper --data d --output run --stage msrn --start m --backbone lite"
+    arguments += " --fusion-channels 8 --input 64x96 --optimizer adamw --no-augment --patience 2"
+    run("train", *arguments.split(), "--device", "auto")
+    (settings,) = asked
+    assert (settings.stage, settings.start, settings.variant) == ("msrn", "m", "tslfn-5")
+    assert (settings.network.backbone, settings.network.fusion_channels) == ("lite", 8)
+    assert (settings.size, settings.augment, settings.patience) == ((64, 96), False, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "--recipe paper needs --stage tslfn32 or tslfn16"),
+        ("--stage tslfn4", "stage 'tslfn4' is unknown; choose tslfn32 or"),
+        ("--stage tslfn32", "starts from a file with VGG16's weights"),
+        ("--stage tslfn32 --size 64", "--size is for --recipe modern"),
+        ("--stage tslfn32 --start random --device tpu", "device 'tpu'"),
+        ("--stage tslfn32 --start random", "is no data set"),
+    ],
+)
+def test_train_refuses_what_is_no_stage_of_the_paper(here, arguments, message):
+    Path("run").mkdir()
+    common = ["--recipe", "paper", "--data", "d", "--output", "run"]
+    assert message in run("train", *common, *arguments.split(), status=2)
 
 
 def test_train_hands_on_what_was_asked(here, monkeypatch):
@@ -460,6 +504,7 @@ def test_train_hands_on_what_was_asked(here, monkeypatch):
         (("--start", "voc"), "unknown model 'voc'; known models: default"),
         (("--steps", "0"), "steps must be at least 1, not 0"),
         (("--size", "100"), "size must be a multiple of 32"),
+        (("--stage", "msrn"), "--stage is for --recipe paper"),
         (("--share", "a"), "--share a is not SET=SHARE"),
         (("--share", "=1"), "--share =1 is not SET=SHARE"),
         (("--share", "a=-1"), "positive shares"),

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 
 from napari_fctsfn.cli.errors import Debug
-from napari_fctsfn.cli.options import (
-    Device,
-    Model,
-    check_output_folder,
-    load_predictor,
-    model_name,
-    one_of,
-)
+from napari_fctsfn.cli.options import Device, check_output_folder, model_name, one_of
 from napari_fctsfn.errors import InputError
 
 _MOST_CLICKS = 1000
+_MOST_WORKERS = 256
 
 
 def evaluate(
     dataset: Annotated[
         Path,
         typer.Argument(
-            metavar="DATASET_DIR", help="Folder with images/, labels/ and dataset.json."
+            metavar="DATASET_DIR",
+            help="Folder with images/, labels/ and dataset.json, or Pascal VOC, COCO, GrabCut or "
+            "Berkeley as they are published.",
         ),
-    ],
-    listed: Annotated[
-        Path,
-        typer.Option("--list", metavar="FILE", help="Objects: lines STEM or STEM ID."),
     ],
     output: Annotated[
         Path,
@@ -39,7 +33,43 @@ def evaluate(
             "--output", metavar="DIR", help="Folder for objects.csv and summary.json; it is made."
         ),
     ],
-    model: Model = None,
+    listed: Annotated[
+        Path | None,
+        typer.Option(
+            "--list",
+            metavar="FILE",
+            help="Objects: lines STEM or STEM ID. [default: all of a published set]",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="SPLIT",
+            help="Of VOC and COCO. [default: val of VOC, val2017 of COCO]",
+            show_default=False,
+        ),
+    ] = None,
+    sample: Annotated[
+        str | None,
+        typer.Option(
+            "--sample",
+            metavar="paper|mval",
+            help="Of COCO: 20 images of each category, or 10 objects of each. [default: all]",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="Name of a model, path of a model file, or a classical method: gc, gm, rw, esc, "
+            "gsc, grabcut or growcut. [default: the model you have chosen]",
+            show_default=False,
+        ),
+    ] = None,
     protocol: Annotated[
         str, typer.Option("--protocol", metavar="ritm|fctsfn", help="Where the user clicks.")
     ] = "ritm",
@@ -67,26 +97,124 @@ def evaluate(
         typer.Option("--limit", metavar="N", help="Evaluate N objects, chosen by the seed."),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", metavar="S", help="Seed of that choice and of the jitter.")
+        int,
+        typer.Option("--seed", metavar="S", help="Seed of that choice, the sample and the jitter."),
     ] = 0,
+    decidability: Annotated[
+        bool,
+        typer.Option(
+            "--decidability",
+            help="Measure also how far responses to the two kinds of clicks differ.",
+        ),
+    ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            metavar="DIR",
+            help="Results on the same objects with another model or other settings: add the "
+            "paired differences to them.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", help="Processes, each with one thread.")
+    ] = 1,
     device: Device = "auto",
     _debug: Debug = False,
 ) -> None:
-    """Measure how many clicks a model needs on the objects of a data set."""
+    """Measure how many clicks a model needs on the objects of a data set.
+
+    What was interrupted goes on where it was when the same command is given again.
+    """
     from tqdm import tqdm
 
     from napari_fctsfn.clicks.simulate import PROTOCOLS
     from napari_fctsfn.evaluate import (
-        DataSet,
+        Progress,
         evaluate_objects,
+        load_segmenter,
+        open_dataset,
         protocol_settings,
         summarise,
         write_results,
     )
+    from napari_fctsfn.evaluate.coco import SAMPLES
+    from napari_fctsfn.evaluate.compare import Comparison
+    from napari_fctsfn.evaluate.parallel import evaluate_here, evaluate_in_processes
     from napari_fctsfn.evaluate.runner import PostProcessing
 
     rules = one_of("--protocol", protocol, PROTOCOLS)
     override = None if post is None else one_of("--post", post, get_args(PostProcessing))
+    drawn = None if sample is None else one_of("--sample", sample, SAMPLES)
+    _check_numbers(max_clicks, limit, jitter, seed, workers)
+    check_output_folder("--output", output)
+    name = model_name(model)
+    classical = _classical(name, override, decidability)
+    data = open_dataset(dataset, split, drawn)
+    objects = data.objects(listed, limit, seed)
+    user: dict[str, Any] = {"protocol": rules, "max_clicks": max_clicks, "jitter": jitter}
+    others = None if against is None else Comparison.read(against)
+    if others is not None:
+        others.check(objects, user)
+    data.check(objects)
+    load = partial(load_segmenter, name, device)
+    segmenter = load()
+    settings = segmenter.settings
+    if not classical:
+        settings = protocol_settings(settings, rules, override)
+    if settings.graph_cut and find_spec("maxflow") is None:
+        raise InputError("masks after graph cut need PyMaxflow: install it, or give --post none")
+    run = partial(
+        evaluate_objects,
+        dataset=data,
+        settings=settings,
+        decidability=decidability,
+        seed=seed,
+        **user,
+    )
+    about = {
+        **user,
+        "seed": seed,
+        "model_sha256": segmenter.sha256,
+        "settings": asdict(settings),
+        "dataset": data.name,
+        "decidability": decidability,
+        "device": device,
+    }
+    with Progress(output, about, objects) as progress:
+        left = progress.left
+        runs = (
+            evaluate_here(segmenter, run, left)
+            if workers == 1
+            else evaluate_in_processes(load, run, left, workers)
+        )
+        done = len(objects) - len(left)
+        for result in tqdm(runs, total=len(objects), initial=done, unit="object"):
+            progress.add(result)
+        results = progress.results
+        summary = {
+            **summarise(results, max_clicks),
+            "model": name,
+            "model_sha256": segmenter.sha256,
+            "protocol": rules,
+            "post": "none" if classical else override or ("none" if rules == "ritm" else "default"),
+            "seed": seed,
+            "jitter": jitter,
+        }
+        if others is not None:
+            summary["difference"] = others.difference(results)
+        write_results(output, results, summary, max_clicks)
+        progress.remove()
+    typer.echo(
+        f"{summary['objects']} objects: NoC@85 {summary['noc85']:.2f}, NoC@90 "
+        f"{summary['noc90']:.2f}, IoU after 1 click {summary['miou1']:.3f}; see {output}"
+    )
+
+
+def _check_numbers(
+    max_clicks: int, limit: int | None, jitter: float, seed: int, workers: int
+) -> None:
     if not 1 <= max_clicks <= _MOST_CLICKS:
         raise InputError(f"--max-clicks {max_clicks}: give a number from 1 to {_MOST_CLICKS}")
     if limit is not None and limit < 1:
@@ -95,27 +223,18 @@ def evaluate(
         raise InputError(f"--jitter {jitter}: give a number from 0 to 1")
     if seed < 0:
         raise InputError(f"--seed {seed}: give a number from 0 up")
-    check_output_folder("--output", output)
-    data = DataSet.open(dataset)
-    objects = data.objects(listed, limit, seed)
-    data.check(objects)
-    predictor = load_predictor(model, device)
-    settings = protocol_settings(predictor.settings, rules, override)
-    if settings.graph_cut and find_spec("maxflow") is None:
-        raise InputError("masks after graph cut need PyMaxflow: install it, or give --post none")
-    runs = evaluate_objects(predictor, data, objects, rules, max_clicks, settings, jitter, seed)
-    results = list(tqdm(runs, total=len(objects), unit="object"))
-    summary = {
-        **summarise(results, max_clicks),
-        "model": model_name(model),
-        "model_sha256": predictor.sha256,
-        "protocol": rules,
-        "post": override or ("none" if rules == "ritm" else "default"),
-        "seed": seed,
-        "jitter": jitter,
-    }
-    write_results(output, results, summary, max_clicks)
-    typer.echo(
-        f"{summary['objects']} objects: NoC@85 {summary['noc85']:.2f}, NoC@90 "
-        f"{summary['noc90']:.2f}, IoU after 1 click {summary['miou1']:.3f}; see {output}"
-    )
+    if not 1 <= workers <= _MOST_WORKERS:
+        raise InputError(f"--workers {workers}: give a number from 1 to {_MOST_WORKERS}")
+
+
+def _classical(name: str, post: str | None, decidability: bool) -> bool:
+    """Whether `name` is a classical method, which has a mask of its own and no probability."""
+    from napari_fctsfn.evaluate.rivals import RIVALS
+
+    if name not in RIVALS:
+        return False
+    if post is not None:
+        raise InputError(f"--post {post} is for models: the mask of {name} is its own")
+    if decidability:
+        raise InputError(f"--decidability is for models: {name} gives no probability")
+    return True

@@ -1,46 +1,35 @@
-"""Data sets in one layout: ``images/``, ``labels/``, ``dataset.json`` and lists of objects."""
+"""Data sets of label images, and their own layout: folders, ``dataset.json`` and lists."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_fctsfn.errors import InputError
-from napari_fctsfn.predict.images import ImageFileError, is_rgb, read_image, read_labels
+from napari_fctsfn.evaluate.objectset import (
+    DataSetError,
+    ObjectReference,
+    ObjectSet,
+    Scene,
+    read_picture,
+)
+from napari_fctsfn.predict.images import ImageFileError, read_labels
+
+__all__ = ["ENDINGS", "DataSet", "DataSetError", "Kind", "ObjectReference"]
 
 Kind = Literal["instances", "regions", "parts", "binary"]
 
-_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-
-
-class DataSetError(InputError):
-    """A data set that cannot be used; the message names the place and the remedy."""
+ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+"""Of image files, also in capitals."""
 
 
 @dataclass(frozen=True)
-class ObjectReference:
-    """One object of a data set.
-
-    Parameters
-    ----------
-    stem : str
-        Name of its image without the ending.
-    value : int
-        Its value in the label image.
-    """
-
-    stem: str
-    value: int
-
-
-@dataclass(frozen=True)
-class DataSet:
+class DataSet(ObjectSet):
     """A folder with pictures and label images.
 
     Parameters
@@ -75,6 +64,8 @@ class DataSet:
     foreground: int | None = None
     ignore: int | None = None
     evaluation_only: bool = False
+
+    layout: ClassVar[str] = "dataset.json, images/STEM.(png|jpg|tif), labels/STEM.png"
 
     @classmethod
     def open(cls, folder: Path) -> DataSet:
@@ -121,11 +112,7 @@ class DataSet:
         DataSetError
             If it is missing, unreadable or no single picture.
         """
-        path = self._path(self.images_folder, stem)
-        image = _read(path)
-        if image.ndim != 2 and not (image.ndim == 3 and is_rgb(image)):
-            raise DataSetError(f"{path} is no single picture: its shape is {image.shape}")
-        return image
+        return read_picture(self._path(self.images_folder, stem))
 
     def labels(self, stem: str) -> NDArray[Any]:
         """Label image of a stem, (rows, columns), whole numbers.
@@ -135,9 +122,8 @@ class DataSet:
         DataSetError
             If it is missing, unreadable or no label image.
         """
-        path = self._path(self.labels_folder, stem)
         try:
-            return read_labels(path)
+            return read_labels(self._path(self.labels_folder, stem))
         except ImageFileError as error:
             raise DataSetError(str(error)) from None
 
@@ -168,117 +154,44 @@ class DataSet:
         """Pixels of a label image that do not count; None if all do."""
         return None if self.ignore is None else labels == self.ignore
 
-    def stems(self, list_file: Path) -> list[str]:
-        """Stems of a list file, each once, in order.
+    def scene(self, stem: str) -> Scene:
+        """Picture and objects of a stem; raises as `pair` does."""
+        image, labels = self.pair(stem)
+        return Scene(image, partial(np.equal, labels), self.ignored(labels))
+
+    def values_of(self, stem: str) -> list[int]:
+        """Values of the objects of a stem, ascending; raises as `labels` does."""
+        return self.values(self.labels(stem))
+
+    def missing(self, stem: str) -> list[str]:
+        """Which of a stem's two files is not there."""
+        folders = (self.images_folder, self.labels_folder)
+        return [self._expected(name, stem) for name in folders if self._find(name, stem) is None]
+
+    def listed(self) -> list[str]:
+        """Nothing: this layout keeps its lists in files of any name.
 
         Raises
         ------
         DataSetError
-            If the list is missing or empty.
+            Always.
         """
-        return list(dict.fromkeys(stem for _, stem, _ in self._lines(list_file)))
-
-    def objects(
-        self, list_file: Path, limit: int | None = None, seed: int = 0
-    ) -> list[ObjectReference]:
-        """Objects that a list file names.
-
-        Parameters
-        ----------
-        list_file : Path
-            Lines ``STEM`` (all objects of the image) or ``STEM VALUE`` (one), mixed freely; a
-            name that does not exist as it is, is looked for in the data set's folder.
-        limit : int, optional
-            At most so many, a random sample that depends on the list and `seed` alone.
-        seed : int
-
-        Returns
-        -------
-        list of ObjectReference
-            In the order of the list, without repetitions.
-
-        Raises
-        ------
-        DataSetError
-            If the list is missing, empty, malformed, or names what is not there.
-        """
-        found: dict[ObjectReference, None] = {}
-        known: dict[str, list[int]] = {}
-        for place, stem, value in self._lines(list_file):
-            if stem not in known:
-                self._path(self.images_folder, stem, place)
-                self._path(self.labels_folder, stem, place)
-                known[stem] = self.values(self.labels(stem))
-            if value is not None and value not in known[stem]:
-                there = ", ".join(map(str, known[stem][:20])) or "none"
-                raise DataSetError(
-                    f"{place}: {stem} of {self.name} has no object {value}; its objects are {there}"
-                )
-            values = known[stem] if value is None else [value]
-            found.update(dict.fromkeys(ObjectReference(stem, value) for value in values))
-        objects = list(found)
-        if not objects:
-            raise DataSetError(f"the images that {list_file} names have no object")
-        if limit is not None and limit < len(objects):
-            chosen = np.random.default_rng(seed).permutation(len(objects))[:limit]
-            objects = [objects[index] for index in sorted(chosen)]
-        return objects
-
-    def check(self, objects: Iterable[ObjectReference]) -> None:
-        """Read every picture of `objects` once, before hours go into the first of them.
-
-        Raises
-        ------
-        DataSetError
-            As `pair` does.
-        """
-        for stem in dict.fromkeys(reference.stem for reference in objects):
-            self.pair(stem)
-
-    def _lines(self, list_file: Path) -> list[tuple[str, str, int | None]]:
-        """Place, stem and, if there is one, value of every line that is not blank."""
-        path = list_file if list_file.exists() else self.folder / list_file
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataSetError(f"the list {list_file} cannot be read: {error}") from None
-        found: list[tuple[str, str, int | None]] = []
-        for number, line in enumerate(lines, 1):
-            stem, *rest = line.rsplit(maxsplit=1) or [""]
-            # A stem may have blanks in it, and then its end may look like a value.
-            if not rest or self._find(self.labels_folder, line.strip()) is not None:
-                stem, rest = line.strip(), []
-            if rest and not (rest[0].isdecimal() and len(rest[0]) < 20):
-                raise DataSetError(
-                    f"{path}, line {number}: {line.strip()!r} is neither STEM nor STEM ID"
-                )
-            if stem:
-                found.append((f"{path}, line {number}", stem, int(rest[0]) if rest else None))
-        if not found:
-            raise DataSetError(f"the list {path} is empty: give lines STEM or STEM ID")
-        return found
+        raise DataSetError(f"{self.name} has no list of its own: name one with --list")
 
     def _find(self, folder: str, stem: str) -> Path | None:
         # No pattern: a stem may hold brackets and dots.
-        paths = (self.folder / folder / f"{stem}{ending}" for ending in _ENDINGS)
+        endings = [case for ending in ENDINGS for case in (ending, ending.upper())]
+        paths = (self.folder / folder / f"{stem}{ending}" for ending in endings)
         try:
             return next((path for path in paths if path.is_file()), None)
         except (OSError, ValueError):  # a name that no file can have
             return None
 
-    def _path(self, folder: str, stem: str, place: str = "") -> Path:
+    def _expected(self, folder: str, stem: str) -> str:
+        return f"{self.folder / folder / stem}({'|'.join(ENDINGS)})"
+
+    def _path(self, folder: str, stem: str) -> Path:
         path = self._find(folder, stem)
         if path is None:
-            where = f"{place}: " if place else ""
-            endings = "|".join(_ENDINGS)
-            raise DataSetError(
-                f"{where}{self.name} has no file {self.folder / folder / stem}({endings})"
-            )
+            raise DataSetError(f"{self.name} has no file {self._expected(folder, stem)}")
         return path
-
-
-def _read(path: Path) -> NDArray[Any]:
-    try:
-        return read_image(path)
-    except ImageFileError as error:
-        raise DataSetError(str(error)) from None

@@ -44,13 +44,30 @@ def clustered_interval(
     (float, float)
         Percentiles 2.5 and 97.5 of the means of the draws.
     """
+    low, high = np.percentile(bootstrap_means(values, clusters, seed, draws), (2.5, 97.5))
+    return float(low), float(high)
+
+
+def bootstrap_means(
+    values: Sequence[float], clusters: Sequence[Hashable], seed: int = 0, draws: int = 2000
+) -> NDArray[np.float64]:
+    """Means over objects in draws of whole clusters, with replacement.
+
+    Parameters
+    ----------
+    values, clusters, seed, draws
+        As in `clustered_interval`.
+
+    Returns
+    -------
+    array of float64, shape (draws,)
+    """
     names, cluster = np.unique([str(name) for name in clusters], return_inverse=True)
     sums = np.bincount(cluster, weights=values, minlength=len(names))
     counts = np.bincount(cluster, minlength=len(names))
     drawn = np.random.default_rng(seed).integers(len(names), size=(draws, len(names)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.percentile(means, (2.5, 97.5))
-    return float(low), float(high)
+    means: NDArray[np.float64] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return means
 
 
 def number_of_clicks(ious: Sequence[float], threshold: float) -> tuple[int, bool]:

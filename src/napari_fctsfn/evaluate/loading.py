@@ -1,0 +1,25 @@
+"""The segmenter that a name stands for."""
+
+from __future__ import annotations
+
+from napari_fctsfn.evaluate.rivals import RIVALS, load_rival
+from napari_fctsfn.evaluate.segmenter import Segmenter
+from napari_fctsfn.predict import Predictor
+
+
+def load_segmenter(name: str, device: str = "auto") -> Segmenter:
+    """A model or a classical method, in this process or in one that is started.
+
+    Parameters
+    ----------
+    name : str
+        One of `RIVALS`, the name of a model, or the path of a model file.
+    device : str
+        Of a model; the classical methods compute on the processor.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name, or it needs what is not installed.
+    """
+    return load_rival(name) if name in RIVALS else Predictor.from_pretrained(name, device)
