@@ -498,7 +498,6 @@ def test_train_hands_on_what_was_asked(here, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--output", "nowhere"), "--output nowhere: there is no such folder"),
         (("--output", "grey.png"), "is a file"),
         (("--recipe", "old"), "--recipe old is unknown; choose modern"),
         (("--start", "voc"), "unknown model 'voc'; known models: default"),

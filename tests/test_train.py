@@ -145,6 +145,7 @@ def test_a_write_that_fails_leaves_the_checkpoint_before(settings, monkeypatch):
     assert path.read_bytes() == before
     assert sorted(p.name for p in settings.output.iterdir()) == [
         "checkpoint.safetensors",
+        "lock",
         "log.jsonl",
     ]
 
@@ -305,3 +306,20 @@ def test_late_steps_begin_with_clicks_on_errors_that_no_gradient_sees(settings, 
     calls.clear()
     train(replace(settings, output=settings.output / "early", late=0.0, steps=3))
     assert all(enabled for enabled, _ in calls)
+
+
+def test_a_second_training_in_the_same_folder_is_refused(settings, monkeypatch):
+    step = modern._step
+    refused = []
+
+    def during(*args):
+        if not refused:
+            refused.append(True)
+            with pytest.raises(CheckpointError, match="a training is running in"):
+                train(settings)
+        return step(*args)
+
+    monkeypatch.setattr(modern, "_step", during)
+    train(settings)
+    assert [record["step"] for record in read_log(settings)] == [0, 1, 2, 3]
+    train(replace(settings, output=settings.output / "other"))

@@ -78,7 +78,7 @@ def check_output_file(option: str, path: Path) -> None:
         raise InputError(f"{option} {path}: there is no folder {path.parent}; make it first")
 
 
-def check_output_folder(option: str, path: Path, *, exists: bool = False) -> None:
+def check_output_folder(option: str, path: Path) -> None:
     """Refuse to compute for a folder that cannot take the results.
 
     Parameters
@@ -86,15 +86,11 @@ def check_output_folder(option: str, path: Path, *, exists: bool = False) -> Non
     option : str
         Its name.
     path : Path
-    exists : bool
-        Whether the folder must be there already.
 
     Raises
     ------
     InputError
-        If `path` is a file, or missing where it must not be.
+        If `path` is a file.
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{option} {path} is a file; give the name of a folder")
-    if exists and not path.is_dir():
-        raise InputError(f"{option} {path}: there is no such folder; make it first")

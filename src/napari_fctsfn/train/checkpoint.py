@@ -45,12 +45,13 @@ def load_checkpoint(
     Raises
     ------
     CheckpointError
-        If the file is damaged or belongs to another network.
+        If the file is damaged or belongs to another network; it says which layers differ.
     """
     try:
         with safe_open(path, framework="pt") as file:
             state = json.loads(file.metadata()["state"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        _check_layers(path, modules, tensors)
         for name, module in modules.items():
             prefix = f"{name}/"
             module.load_state_dict(
@@ -64,9 +65,32 @@ def load_checkpoint(
                 slots.setdefault(int(index), {})[slot] = value
         whole = optimizer.state_dict()
         optimizer.load_state_dict({"state": slots, "param_groups": whole["param_groups"]})
+    except CheckpointError:
+        raise
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
             f"{path} cannot be resumed ({reason}); move it away to start the training anew"
         ) from None
     return dict(state)
+
+
+def _check_layers(
+    path: Path, modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]
+) -> None:
+    """Raise if the checkpoint's modules do not have the layers and shapes of `modules`."""
+    here = {
+        f"{name}/{key}": value.shape
+        for name, module in modules.items()
+        for key, value in module.state_dict().items()
+    }
+    there = {key: t.shape for key, t in tensors.items() if not key.startswith("optimizer/")}
+    differing = [k for k in (*here, *(there.keys() - here)) if here.get(k) != there.get(k)]
+    if not differing:
+        return
+    layers = sorted({key.partition("/")[2].rpartition(".")[0] for key in differing})
+    more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+    raise CheckpointError(
+        f"{path} is of another network: it differs in {', '.join(layers[:3])}{more}; "
+        f"choose another output folder or the same architecture"
+    )

@@ -120,7 +120,7 @@ class Source:
 
     def _read(self, stem: str) -> _Picture:
         pixels, values = self.dataset.pair(stem)
-        image, labels = _eight_bit(pixels), values.astype(np.int32)
+        image, labels = eight_bit(pixels), values.astype(np.int32)
         ids = self.dataset.values(labels)
         counts = np.bincount(labels.ravel(), minlength=max(ids, default=0) + 1)
         low, high = np.percentile(image[::4, ::4], (0.5, 99.8))
@@ -151,7 +151,7 @@ class Source:
         return mask
 
 
-def _eight_bit(image: NDArray[Any]) -> NDArray[np.uint8]:
+def eight_bit(image: NDArray[Any]) -> NDArray[np.uint8]:
     """RGB of 8 bits; a picture of more bits is stretched over its range."""
     if image.dtype != np.uint8:
         low, high = np.percentile(image, (0.1, 99.9))

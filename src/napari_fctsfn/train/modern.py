@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import copy
-import json
-import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,22 +14,24 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_erosion, shift
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
-from tqdm import tqdm
 
-from napari_fctsfn import __version__
 from napari_fctsfn.clicks.click import Clicks
 from napari_fctsfn.clicks.sampling import error_click, initial_clicks
-from napari_fctsfn.models import (
-    LoadedModel,
-    ModelCard,
-    TrainingSet,
-    load_model,
-    resolve_model,
-    save_model,
-    weights_licence,
-)
+from napari_fctsfn.models import LoadedModel, TrainingSet, load_model, resolve_model
 from napari_fctsfn.network import FCTSFN, NetworkConfig, Scores, build_network, interaction_maps
+from napari_fctsfn.train.card import write_model
 from napari_fctsfn.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from napari_fctsfn.train.loop import (
+    Outcome,
+    ahead,
+    deadline_after,
+    descend,
+    full_precision_depthwise,
+    resume_point,
+    run,
+    training_mode,
+    warm_up_and_cool_down,
+)
 from napari_fctsfn.train.losses import boundary_weight, dice_loss, normalized_focal_loss
 from napari_fctsfn.train.mixture import MIXTURES, Crop, Mixture
 from napari_fctsfn.train.start import load_imagenet
@@ -156,8 +154,6 @@ def train_model(settings: TrainSettings, name: str) -> Path | None:
     network = train(settings)
     if network is None:
         return None
-    parent = _parent(settings)
-    before = () if parent is None else parent.card.training_data
     sources = Mixture(settings.data, settings.mixture, settings.size).sources
     learned = [
         TrainingSet(
@@ -168,25 +164,15 @@ def train_model(settings: TrainSettings, name: str) -> Path | None:
         )
         for source, share in zip(sources, settings.mixture.values(), strict=True)
     ]
-    names = {entry.name for entry in learned}
-    learned += [
-        entry.model_copy(update={"share": 0.0}) for entry in before if entry.name not in names
-    ]
-    card = ModelCard(
-        name=name,
-        version=__version__,
-        description="Trained with the modern recipe on "
-        + ", ".join(entry.name for entry in learned)
-        + ".",
-        architecture=settings.network.to_dict(),
-        weights_licence=weights_licence([entry.licence for entry in learned]),
-        training_data=tuple(learned),
-        parent=None if parent is None else parent.sha256,
-        training={"recipe": "modern", **settings.describe()},
+    return write_model(
+        settings.output,
+        name,
+        network,
+        recipe="modern",
+        settings=settings.describe(),
+        learned=learned,
+        parent=_parent(settings),
     )
-    path = settings.output / f"{name}.safetensors"
-    save_model(path, network, card)
-    return path
 
 
 def _parent(settings: TrainSettings) -> LoadedModel | None:
@@ -225,8 +211,7 @@ def train(settings: TrainSettings) -> FCTSFN | None:
     ModelError
         If there is no such model to start from.
     """
-    limit = settings.minutes
-    deadline = None if limit is None else time.monotonic() + 60 * limit
+    deadline = deadline_after(settings.minutes)
     parent = _parent(settings)
     settings.output.mkdir(parents=True, exist_ok=True)
     mixture = Mixture(settings.data, settings.mixture, settings.size)
@@ -240,7 +225,7 @@ def train(settings: TrainSettings) -> FCTSFN | None:
     network.to(settings.device)
     average = copy.deepcopy(network).requires_grad_(False)
     if settings.device == "cpu" and settings.precision == "bf16":
-        _full_precision_depthwise(network)
+        full_precision_depthwise(network)
     backbone = list(network.image_stream.parameters())
     others = [p for n, p in network.named_parameters() if not n.startswith("image_stream.")]
     optimizer = torch.optim.AdamW(
@@ -256,49 +241,17 @@ def train(settings: TrainSettings) -> FCTSFN | None:
     if checkpoint.exists():
         state = load_checkpoint(checkpoint, modules, optimizer)
         first = _resume(state, settings)
-    with (settings.output / "log.jsonl").open("a", encoding="utf-8") as log:
-        bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, unit="step")
-        for step, crops in zip(bar, _crops(mixture, settings, first), strict=False):
-            began = time.perf_counter()
-            _set_rates(optimizer, step, settings)
-            losses, ious = _step(network, optimizer, crops, step, settings)
-            _update_average(average, network, min(settings.average, (1 + step) / (10 + step)))
-            record = {"step": step, "loss": losses, "iou": ious}
-            record["seconds"] = round(time.perf_counter() - began, 3)
-            log.write(json.dumps(record) + "\n")
-            log.flush()
-            bar.set_postfix(loss=f"{losses:.3f}", iou=" ".join(f"{iou:.2f}" for iou in ious))
-            last = step + 1 == settings.steps
-            over = not last and deadline is not None and time.monotonic() > deadline
-            if (step + 1) % settings.save_every == 0 or last or over:
-                state = {"step": step + 1, "settings": settings.describe()}
-                save_checkpoint(checkpoint, modules, optimizer, state)
-            if over:
-                return None
-    return average.cpu().eval()
 
+    def take_step(step: int, crops: list[Crop]) -> Outcome:
+        warm_up_and_cool_down(optimizer, step, settings.steps, settings.cooldown)
+        loss, ious = _step(network, optimizer, crops, step, settings)
+        _update_average(average, network, min(settings.average, (1 + step) / (10 + step)))
+        shown = {"loss": f"{loss:.3f}", "iou": " ".join(f"{iou:.2f}" for iou in ious)}
+        return Outcome({"step": step, "loss": loss, "iou": ious}, shown)
 
-def _resume(state: dict[str, Any], settings: TrainSettings) -> int:
-    """The step to go on from, if the checkpoint belongs to these settings."""
-    done = int(state["step"])
-    before, now = dict(state["settings"]), json.loads(json.dumps(settings.describe()))
-    total = before.pop("steps"), now.pop("steps")
-    if before != now:
-        differing = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
-        raise CheckpointError(
-            f"the checkpoint in {settings.output} was made with other {', '.join(differing)}; "
-            f"choose another output folder or the same settings"
-        )
-    if total[0] != total[1] and done > (1 - settings.cooldown) * min(total):
-        raise CheckpointError(
-            f"the checkpoint in {settings.output} is at step {done} of {total[0]}, in its "
-            f"cool-down: the number of steps can no longer become {total[1]}"
-        )
-    return done
-
-
-def _crops(mixture: Mixture, settings: TrainSettings, first: int) -> Iterator[list[Crop]]:
-    """Batches of crops from step `first` on, made ahead; each depends on seed, step and place."""
+    def save(done: int) -> None:
+        state = {"step": done, "settings": settings.describe()}
+        save_checkpoint(checkpoint, modules, optimizer, state)
 
     def draw(step: int) -> list[Crop]:
         return [
@@ -306,22 +259,15 @@ def _crops(mixture: Mixture, settings: TrainSettings, first: int) -> Iterator[li
             for place in range(settings.batch)
         ]
 
-    with ThreadPoolExecutor(settings.workers) as pool:
-        ahead = [pool.submit(draw, first + k) for k in range(settings.workers + 1)]
-        step = first + len(ahead)
-        while True:
-            crops = ahead.pop(0).result()
-            ahead.append(pool.submit(draw, step))
-            step += 1
-            yield crops
+    batches = ahead(draw, first, settings.workers)
+    if not run(settings, first, batches, take_step, save, deadline=deadline):
+        return None
+    return average.cpu().eval()
 
 
-def _set_rates(optimizer: torch.optim.Optimizer, step: int, settings: TrainSettings) -> None:
-    """Warm-up over 200 steps, constant, then linear cool-down."""
-    warm = min(1.0, (step + 1) / 200)
-    left = (settings.steps - step) / max(settings.cooldown * settings.steps, 1)
-    for group in optimizer.param_groups:
-        group["lr"] = group["base"] * warm * max(min(left, 1.0), 0.02)
+def _resume(state: dict[str, Any], settings: TrainSettings) -> int:
+    """The step to go on from, if the checkpoint belongs to these settings."""
+    return resume_point(state, settings.describe(), settings.output, settings.cooldown)
 
 
 def _update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
@@ -332,26 +278,6 @@ def _update_average(average: nn.Module, network: nn.Module, decay: float) -> Non
             mean.lerp_(value, 1 - decay)
         else:
             mean.copy_(value)
-
-
-def _full_precision_depthwise(network: nn.Module) -> None:
-    """Keep large depthwise kernels out of autocast: on CPUs their bf16 backward is 3x slower."""
-
-    def outside_autocast(forward: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        with torch.autocast("cpu", enabled=False):
-            return forward(inputs.float())
-
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.groups > 1 and module.kernel_size[0] > 3:
-            module.forward = partial(outside_autocast, module.forward)  # type: ignore[method-assign]
-
-
-def _training_mode(network: FCTSFN) -> None:
-    """Training mode, but the pretrained image stream keeps its batch-norm statistics."""
-    network.train()
-    for name, module in network.image_stream.named_modules():
-        if name.startswith("backbone") and isinstance(module, nn.BatchNorm2d):
-            module.eval()
 
 
 def _step(
@@ -373,7 +299,7 @@ def _step(
     previous = [_initial_mask(crop, rng) & crop.valid for crop in crops]
     clicks = [_initial(t, mask, rng) for t, mask in zip(truths, previous, strict=True)]
     weight = valid * boundary_weight(truth)
-    _training_mode(network)
+    training_mode(network)
     total = torch.zeros((), device=device)
     ious = []
     with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
@@ -398,12 +324,7 @@ def _step(
             if click is not None:
                 clicks[i] = clicks[i].append(click)
             previous[i] = mask if rng.random() > 0.1 else np.zeros_like(mask)
-    if not torch.isfinite(total):
-        raise FloatingPointError(f"the loss is {float(total.detach())} at step {step}")
-    optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(total)
-    nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-    optimizer.step()
+    descend(total, optimizer, step, list(network.parameters()))
     return round(float(total.detach()), 4), [round(iou, 3) for iou in ious]
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import timm
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from napari_fctsfn.errors import InputError
+from napari_fctsfn.models import LoadedModel, load_model, resolve_model
 from napari_fctsfn.network import FCTSFN, NetworkConfig
 from napari_fctsfn.network.vgg16 import BGR_MEAN, BLOCKS
 
@@ -21,6 +23,51 @@ _TORCHVISION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 class WeightsError(InputError):
     """Weights that a network cannot start from; the message says why."""
+
+
+def load_start(network: FCTSFN, start: str) -> LoadedModel | None:
+    """Fill a new network with what a training of the paper's recipe starts from.
+
+    Parameters
+    ----------
+    network : FCTSFN
+    start : str
+        ``random``, ``imagenet`` (see `load_imagenet`), a file for `read_vgg16`, or the name or file
+        of a model (see `load_stage`).
+
+    Returns
+    -------
+    LoadedModel or None
+        The model, if it was one.
+
+    Raises
+    ------
+    WeightsError, ModelError
+        If there is no such file or model, or it is of another network.
+    """
+    if start == "random":
+        return None
+    if start == "imagenet":
+        load_imagenet(network)
+        return None
+    path = Path(start)
+    if path.suffix in (".pth", ".pt") or _holds_weights_only(path):
+        load_vgg16(network, read_vgg16(path))
+        return None
+    model = load_model(resolve_model(start))
+    load_stage(network, model.network.state_dict())
+    return model
+
+
+def _holds_weights_only(path: Path) -> bool:
+    """Whether a file is one of safetensors, but without a model's card."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "card" not in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
 
 
 def load_imagenet(network: FCTSFN) -> None:
