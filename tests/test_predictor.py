@@ -151,41 +151,6 @@ def test_windows_hold_the_object_and_stay_inside(shape, corners):
             assert click.inside((window.rows, window.columns))
 
 
-@given(st.tuples(st.integers(1, 5000), st.integers(1, 5000)), st.floats(0, 1), st.floats(0, 1))
-def test_glances_come_ever_nearer_and_hold_the_click(shape, down, right):
-    click = Click(down * (shape[0] - 1), right * (shape[1] - 1))
-    found = windows.glances(shape, click, 160)
-    row, column = click.pixel
-    for window in found:
-        top, left, bottom, end = window.box
-        assert 0 <= top <= row < bottom <= shape[0]
-        assert 0 <= left <= column < end <= shape[1]
-        assert max(window.rows, window.columns) <= 160
-    sides = [max(window.height, window.width) for window in found]
-    assert sides == sorted(sides, reverse=True)
-    assert len(found) <= 5
-    assert bool(found) == (max(shape) >= 96)
-
-
-def test_the_glance_of_the_best_predicted_quality_is_looked_at(monkeypatch, picture):
-    predictor = tiny_predictor(config=replace(TINY, quality=True))
-    looks, look = [], predictor._engine.look
-
-    def spy(features, maps, consistent=False):
-        probability, _ = look(features, maps, consistent)
-        looks.append((features.size, consistent))
-        return probability, 0.9 if len(looks) == 3 else 0.1
-
-    monkeypatch.setattr(predictor._engine, "look", spy)
-    predictor.set_image(np.zeros((400, 400), np.uint8))
-    prediction = predictor.predict(Clicks([Click(100, 300)]))
-    first, *glances, last = [consistent for _, consistent in looks[:5]]
-    assert (first, glances, last) == (True, [False] * 3, True)
-    # the third look is the second glance, 100 pixels wide, and the closer one lies within
-    assert max(prediction.mask.shape) <= 200
-    assert prediction.quality == 0.1
-
-
 def test_the_predicted_quality_is_a_number_where_the_network_predicts_it(predictor, picture):
     predictor.set_image(picture)
     assert np.isnan(predictor.predict(Clicks([Click(30, 40)])).quality)

@@ -115,11 +115,6 @@ class Engine:
             self.cache.put(key, found)
         return found
 
-    @property
-    def predicts_quality(self) -> bool:
-        """Whether the network predicts the IoU of its masks."""
-        return self._network.config.quality
-
     def look(
         self, features: ImageFeatures, maps: Tensor, consistent: bool = False
     ) -> tuple[Tensor, float]:

@@ -31,9 +31,6 @@ _LOOKS = 3
 _NEARER = 0.7
 """A further look is worth its time if the scale of the last one is at most this part of its own."""
 
-_GLANCE = 160
-"""Longest side of the network input of a glance; of all glances the best is looked at closely."""
-
 _tokens = itertools.count()
 
 
@@ -265,21 +262,13 @@ class Predictor:
     def _search(self, current: _Slice, look: _Look, clicks: Clicks, settings: Settings) -> _Look:
         """The closest look that the object deserves, after a first look at everything."""
         size = self._engine.input_size
-        first = look
-        if self._engine.predicts_quality:
-            brief = replace(settings, consistent=False, flip=False)
-            for window in windows.glances(current.shape, clicks[-1], min(_GLANCE, size)):
-                glance = self._look(current, window, clicks, None, brief)
-                look = max(look, glance, key=lambda seen: seen.quality)
-        glanced = look is not first
         for _ in range(_LOOKS - 1):
             seen = _Region.of(look.probability > settings.threshold, look.window.box)
             box = windows.bounds(clicks, None if seen is None else seen.box)
             nearer = windows.around(current.shape, box, size)
             # A closer look is worth its time if it shows the object much larger.
-            if not glanced and max(nearer.factor) * _NEARER < max(look.window.factor):
+            if max(nearer.factor) * _NEARER < max(look.window.factor):
                 break
-            glanced = False
             look = self._look(current, nearer, clicks, seen, settings)
         return look
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_fctsfn.clicks import Click, Clicks
+from napari_fctsfn.clicks import Clicks
 
 Box = tuple[int, int, int, int]
 """First row, first column, row after the last, column after the last."""
@@ -83,33 +83,6 @@ def overview(shape: tuple[int, int], clicks: Clicks, input_size: int) -> Window:
     top, bottom = _span(int(low[0]), int(high[0]), shape[0], CONTEXT)
     left, right = _span(int(low[1]), int(high[1]), shape[1], CONTEXT)
     return Window.over((top, left, bottom, right), input_size)
-
-
-def glances(shape: tuple[int, int], click: Click, size: int) -> list[Window]:
-    """Ever nearer windows around the first click, each half of the one before.
-
-    Parameters
-    ----------
-    shape : (int, int)
-        Rows and columns of the slice.
-    click : Click
-    size : int
-        Longest side of a network input.
-
-    Returns
-    -------
-    list of Window
-        From half of the overview down to 48 pixels; none for a slice that is hardly larger.
-    """
-    row, column = click.pixel
-    found = []
-    need = min(max(shape), CONTEXT) / 2
-    while need >= _SMALLEST:
-        top, bottom = _span(row, row + 1, shape[0], need)
-        left, right = _span(column, column + 1, shape[1], need)
-        found.append(Window.over((top, left, bottom, right), size))
-        need /= 2
-    return found
 
 
 def around(shape: tuple[int, int], box: Box, input_size: int) -> Window:
