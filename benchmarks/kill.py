@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -128,9 +129,12 @@ def predict(session: Session, replayer: Replayer, image: np.ndarray, labels: np.
 
 
 def annotate(
-    folder: Path, predictor: Predictor, seed: int, first: int, end: int, said: Connection
+    folder: Path, predictor: Predictor, seed: int, said: Connection, first: int = 0
 ) -> None:
-    """Do the steps from `first` on, in the folder's session, and say the state after each."""
+    """Do the steps from `first` on, in the folder's session, and say the state after each.
+
+    It goes on until it is killed, or until the pipe is full and nobody listens.
+    """
     torch.set_num_threads(1)
     image = picture()
     identity = ImageIdentity.of("nuclei", image)
@@ -142,7 +146,7 @@ def annotate(
         labels = np.zeros(image.shape, np.uint16)
         Journal.create(folder, session, identity, labels)
     replayer = Replayer(predictor)
-    for number in range(first, end):
+    for number in itertools.count(first):
         with suppress(SessionError):
             act(session, labels, np.random.default_rng([seed, number]))
         predict(session, replayer, image, labels)
@@ -153,28 +157,25 @@ def run(kills: int, seed: int, folder: Path) -> Report:
     """Kill a session so many times; the folder must be empty."""
     predictor = Predictor.from_pretrained("default", "cpu")
     rng = np.random.default_rng(seed)
-    steps = _STEPS * kills
     expected = [
         state(
             Session(picture().shape, Normalisation(0.0, 1.0)), np.zeros(picture().shape, np.uint16)
         )
     ]
-    receiver, sender = _FORK.Pipe(duplex=False)
+    ahead, whole_sender = _FORK.Pipe(duplex=False)
     whole = _FORK.Process(
-        target=annotate, args=(folder / "whole", predictor, seed, 0, steps, sender)
+        target=annotate, args=(folder / "whole", predictor, seed, whole_sender), daemon=True
     )
     whole.start()
-    expected += [receiver.recv() for _ in range(steps)]
-    whole.join()
     report, done = Report(0, 0, 0, []), 0
     session = folder / "session"
-    while report.kills < kills and done < steps:
+    while report.kills < kills:
         receiver, sender = _FORK.Pipe(duplex=False)
-        life = _FORK.Process(target=annotate, args=(session, predictor, seed, done, steps, sender))
+        life = _FORK.Process(target=annotate, args=(session, predictor, seed, sender, done))
         life.start()
         sender.close()
         wanted = int(rng.integers(_STEPS))
-        for _ in range(min(wanted, steps - done)):
+        for _ in range(wanted):
             receiver.recv()
             done += 1
         time.sleep(rng.uniform(0, _STEP if wanted else _BIRTH))
@@ -188,6 +189,8 @@ def run(kills: int, seed: int, folder: Path) -> Report:
                 break
             done += 1
         report.kills += 1
+        while len(expected) < done + 2:
+            expected.append(ahead.recv())
         found = expected[0]
         if (session / "session.json").exists():
             opened = open_session(session)
@@ -196,12 +199,13 @@ def run(kills: int, seed: int, folder: Path) -> Report:
         elif session.exists():
             # killed before there was anything to keep
             session.rename(folder / f"unborn-{report.kills}")
-        if done < steps and found == expected[done + 1] != expected[done]:
+        if found == expected[done + 1] != expected[done]:
             done += 1
             report.in_flight += 1
         elif found != expected[done]:
             report.lost.append(f"kill {report.kills}: not the state after step {done}")
             break
+    whole.kill()
     report.steps = done
     return report
 

@@ -26,7 +26,7 @@ from napari_fctsfn.train.loop import (
     ahead,
     deadline_after,
     descend,
-    full_precision_depthwise,
+    full_precision_large_kernels,
     resume_point,
     run,
     training_mode,
@@ -225,7 +225,7 @@ def train(settings: TrainSettings) -> FCTSFN | None:
     network.to(settings.device)
     average = copy.deepcopy(network).requires_grad_(False)
     if settings.device == "cpu" and settings.precision == "bf16":
-        full_precision_depthwise(network)
+        full_precision_large_kernels(network)
     backbone = list(network.image_stream.parameters())
     others = [p for n, p in network.named_parameters() if not n.startswith("image_stream.")]
     optimizer = torch.optim.AdamW(

@@ -26,7 +26,7 @@ from napari_fctsfn.train.loop import (
     ahead,
     deadline_after,
     descend,
-    full_precision_depthwise,
+    full_precision_large_kernels,
     is_pretrained,
     resume_point,
     run,
@@ -419,7 +419,7 @@ class _Training:
         if settings.patience:
             self.modules["best"] = copy.deepcopy(self.trained).requires_grad_(False)
         if processes.device == "cpu" and settings.precision == "bf16":
-            full_precision_depthwise(self.network)
+            full_precision_large_kernels(self.network)
         self.optimizer = _optimizer(self.network, settings)
         self.stopping = EarlyStopping(settings.patience)
         self.accuracy = 0.0
