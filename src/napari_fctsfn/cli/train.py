@@ -118,7 +118,7 @@ def train(
     ] = None,
     states: Annotated[
         int | None,
-        typer.Option("--states", metavar="N", help="Modern: rounds of clicks on a crop. [4]"),
+        typer.Option("--states", metavar="N", help="Modern: rounds of clicks on a crop. [3]"),
     ] = None,
     stage: Annotated[
         str | None,

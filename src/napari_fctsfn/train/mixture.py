@@ -20,12 +20,12 @@ from napari_fctsfn.evaluate.datasets import DataSet, DataSetError
 MIXTURES: dict[str, dict[str, float]] = {
     "photo": {"voc_subset": 0.5, "coco_mval": 0.25, "bsds_regions": 0.25},
     "default": {
-        "voc_subset": 0.28,
-        "bsds_regions": 0.13,
-        "coco_mval": 0.14,
-        "dsb2018": 0.12,
+        "voc_subset": 0.27,
+        "bsds_regions": 0.10,
+        "coco_mval": 0.13,
+        "dsb2018": 0.14,
         "isbi2012_em": 0.08,
-        "usgra": 0.06,
+        "usgra": 0.09,
         "axon_sem": 0.05,
         "chloroplast_em": 0.04,
         "wbc": 0.04,

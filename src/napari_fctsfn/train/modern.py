@@ -45,6 +45,12 @@ _CLICK_RADIUS = 3
 _CLICK_WEIGHT = 3.0
 """What they count in addition."""
 
+_FIRST_WEIGHT = 1.5
+"""What the first click counts, in parts of a later one: annotators judge a model by it."""
+
+_CORRECTED = 0.08
+"""Share of the crops of whole objects that begin with a mask to be corrected."""
+
 _LATEST = 8
 """Clicks that a late step is ahead, at most."""
 
@@ -99,12 +105,12 @@ class TrainSettings:
     steps: int = 4000
     batch: int = 8
     size: int = 256
-    states: int = 4
-    late: float = 0.3
+    states: int = 3
+    late: float = 0.2
     seed: int = 0
     rate: float = 1e-3
     backbone_rate: float = 2e-4
-    cooldown: float = 0.3
+    cooldown: float = 0.6
     average: float = 0.998
     mixture: Mapping[str, float] = field(default_factory=lambda: dict(MIXTURES["default"]))
     network: NetworkConfig = field(default_factory=lambda: NetworkConfig(quality=True))
@@ -318,7 +324,8 @@ def _step(
             each = [_iou(m, t) for m, t in zip(masks, truths, strict=True)]
             ious.append(float(np.mean(each)))
             loss = _loss(scores, truth, valid, weight, maps, each)
-            total = total + loss / settings.states
+            first = _FIRST_WEIGHT if state == 0 and not earlier else 1.0
+            total = total + first * loss / settings.states
         for i, (mask, t) in enumerate(zip(masks, truths, strict=True)):
             click = error_click(mask, t, rng, _SIMULATION_STEP)
             if click is not None:
@@ -350,7 +357,7 @@ def _loss(
 def _initial_mask(crop: Crop, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Mostly no previous mask; else the object as a model or somebody else might have drawn it."""
     truth = crop.truth
-    if rng.random() > (0.9 if crop.close else 0.15):
+    if rng.random() > (0.9 if crop.close else _CORRECTED):
         return np.zeros_like(truth)
     kind = rng.integers(3)
     if kind == 0:
