@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import threading
 from collections.abc import Hashable
@@ -21,12 +22,22 @@ from napari_fctsfn.predict import windows
 from napari_fctsfn.predict.engine import Engine, choose_device, resize
 from napari_fctsfn.predict.normalisation import Normalisation, as_rgb
 from napari_fctsfn.predict.postprocess import change_near, drop_unclicked, fill_small_holes
-from napari_fctsfn.predict.prediction import Prediction, mask_box
+from napari_fctsfn.predict.prediction import Prediction
+from napari_fctsfn.predict.region import Region
 from napari_fctsfn.predict.settings import Settings
 from napari_fctsfn.predict.windows import Box, Window
 
 _LOOKS = 3
 """The first click is looked at in at most so many windows, each inside the one before."""
+
+_GLANCES = (64, 128, 256)
+"""Sides, in pixels of the slice, of the windows around the first click that are glanced at."""
+
+_GLANCE_SIZE = 192
+"""Longest side of the network input of a glance."""
+
+_TRUST = 0.5
+"""Weight of the predicted IoU of a first look against its agreement with the other looks."""
 
 _NEARER = 0.7
 """A further look is worth its time if the scale of the last one is at most this part of its own."""
@@ -245,7 +256,7 @@ class Predictor:
         return self._slice
 
     def _predict(
-        self, current: _Slice, clicks: Clicks, before: _Region | None, settings: Settings
+        self, current: _Slice, clicks: Clicks, before: Region | None, settings: Settings
     ) -> Prediction:
         size = self._engine.input_size
         if before is None or not settings.zoom:
@@ -255,20 +266,49 @@ class Predictor:
             window = windows.around(current.shape, box, size)
         look = self._look(current, window, clicks, before, settings)
         if before is None and settings.zoom:
+            look = self._glance(current, look, clicks, settings)
             look = self._search(current, look, clicks, settings)
         mask = self._postprocess(current, look, clicks, settings)
         return Prediction(mask, look.probability, look.window.box, current.shape, look.quality)
 
+    def _glance(self, current: _Slice, look: _Look, clicks: Clicks, settings: Settings) -> _Look:
+        """The first look at everything, or a glance around the click if it is believed more.
+
+        Small things in a large view are seen too coarsely. The glances show them nearer, but a
+        part of a larger thing may look like a thing in itself: what is believed is the look that
+        the others agree with and of whose mask the network is sure.
+        """
+        if len(clicks) != 1:
+            return look
+        row, column = clicks.pixels()[0]
+        point = (int(row), int(column), int(row) + 1, int(column) + 1)
+        looks = [look]
+        for side in _GLANCES:
+            window = windows.beside(current.shape, point, side, _GLANCE_SIZE)
+            if window.box != look.window.box:
+                looks.append(self._look(current, window, clicks, None, settings))
+        seen = [_seen(each, settings) for each in looks]
+
+        def belief(index: int) -> float:
+            mine, others = seen[index], seen[:index] + seen[index + 1 :]
+            agreement = [0.0 if mine is None or its is None else mine.iou(its) for its in others]
+            quality = looks[index].quality
+            return float(np.mean(agreement)) + _TRUST * (0 if math.isnan(quality) else quality)
+
+        return looks[max(range(len(looks)), key=belief)] if len(looks) > 1 else look
+
     def _search(self, current: _Slice, look: _Look, clicks: Clicks, settings: Settings) -> _Look:
-        """The closest look that the object deserves, after a first look at everything."""
+        """The closest look that the object deserves, after a first look."""
         size = self._engine.input_size
+        glance = max(look.window.rows, look.window.columns) < size
         for _ in range(_LOOKS - 1):
-            seen = _Region.of(look.probability > settings.threshold, look.window.box)
+            seen = _seen(look, settings)
             box = windows.bounds(clicks, None if seen is None else seen.box)
             nearer = windows.around(current.shape, box, size)
             # A closer look is worth its time if it shows the object much larger.
-            if max(nearer.factor) * _NEARER < max(look.window.factor):
+            if max(nearer.factor) * _NEARER < max(look.window.factor) and not glance:
                 break
+            glance = False
             look = self._look(current, nearer, clicks, seen, settings)
         return look
 
@@ -289,7 +329,7 @@ class Predictor:
         current: _Slice,
         window: Window,
         clicks: Clicks,
-        before: _Region | None,
+        before: Region | None,
         settings: Settings,
     ) -> _Look:
         """Look at a window, and at its mirror image too if the settings say so."""
@@ -334,6 +374,11 @@ class Predictor:
         return mask
 
 
+def _seen(look: _Look, settings: Settings) -> Region | None:
+    """What a look takes for the object."""
+    return Region.of(look.probability > settings.threshold, look.window.box)
+
+
 def _centred(probability: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
     """The probability with its odds rescaled so that `threshold` becomes one half."""
     if threshold == 0.5:
@@ -343,37 +388,9 @@ def _centred(probability: NDArray[np.float32], threshold: float) -> NDArray[np.f
     return (foreground / (foreground + background)).astype(np.float32, copy=False)
 
 
-@dataclass(frozen=True)
-class _Region:
-    """A mask that is not empty, within its box."""
-
-    mask: NDArray[np.bool_]
-    box: Box
-
-    @classmethod
-    def of(cls, mask: NDArray[np.bool_], box: Box) -> _Region | None:
-        tight = mask_box(mask)
-        if tight is None:
-            return None
-        part = mask[tight[0] : tight[2], tight[1] : tight[3]]
-        top, left = box[0], box[1]
-        return cls(part, (tight[0] + top, tight[1] + left, tight[2] + top, tight[3] + left))
-
-    def within(self, box: Box) -> NDArray[np.bool_]:
-        """The mask in another box."""
-        part = np.zeros((box[2] - box[0], box[3] - box[1]), dtype=bool)
-        top, left = max(box[0], self.box[0]), max(box[1], self.box[1])
-        bottom, right = min(box[2], self.box[2]), min(box[3], self.box[3])
-        if top < bottom and left < right:
-            part[top - box[0] : bottom - box[0], left - box[1] : right - box[1]] = self.mask[
-                top - self.box[0] : bottom - self.box[0], left - self.box[1] : right - self.box[1]
-            ]
-        return part
-
-
 def _as_region(
     previous: Prediction | NDArray[np.bool_] | None, shape: tuple[int, int]
-) -> _Region | None:
+) -> Region | None:
     if previous is None:
         return None
     if isinstance(previous, Prediction):
@@ -383,4 +400,4 @@ def _as_region(
         found, box = mask.shape, (0, 0, *shape)
     if tuple(found) != shape:
         raise InputError(f"the previous mask has shape {tuple(found)}, the slice has shape {shape}")
-    return _Region.of(mask, box)
+    return Region.of(mask, box)

@@ -95,6 +95,13 @@ def around(shape: tuple[int, int], box: Box, input_size: int) -> Window:
     return Window.over((top, left, bottom, right), input_size)
 
 
+def beside(shape: tuple[int, int], box: Box, side: float, input_size: int) -> Window:
+    """The window of at least `side` rows and columns around `box`."""
+    top, bottom = _span(box[0], box[2], shape[0], side)
+    left, right = _span(box[1], box[3], shape[1], side)
+    return Window.over((top, left, bottom, right), input_size)
+
+
 def bounds(clicks: Clicks, mask_box: Box | None) -> Box:
     """The smallest box that holds the positive clicks and the box of a mask."""
     points = (clicks.positive or clicks).pixels()
