@@ -1,14 +1,16 @@
-"""What every test gets: its own user data folder, and no network."""
+"""What every test gets: its own user data folder, and no network; for some, the dock in napari."""
 
 from __future__ import annotations
 
 import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
@@ -39,3 +41,94 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("connect", "connect_ex"):
         monkeypatch.setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
+
+
+class SquarePredictor:
+    """A stand-in with the predictor's contract: squares of five pixels around positive clicks."""
+
+    sha256 = "square"
+    device = "cpu"
+
+    def __init__(self) -> None:
+        from napari_fctsfn.predict import Settings
+
+        self.settings = Settings()
+        self.slices: list[np.ndarray] = []
+        self.predicted = 0
+        self.warmed = 0
+        self.error: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def set_image(self, image: Any, normalisation: Any = None, key: Any = None) -> None:
+        self.image, self.normalisation = np.asarray(image), normalisation
+
+    def warm_up(self) -> None:
+        self.warmed += 1
+
+    def predict(
+        self, clicks: Any, previous: Any = None, settings: Any = None, keep: bool = False
+    ) -> Any:
+        from napari_fctsfn.predict import Prediction
+
+        assert self.gate.wait(20)
+        if self.error is not None:
+            raise self.error
+        self.predicted += 1
+        self.slices.append(self.image)
+        shape = self.image.shape[:2]
+        clicks.check_inside(shape)
+        mask = np.zeros(shape, dtype=bool)
+        if isinstance(previous, np.ndarray):
+            mask |= previous
+        for click in clicks:
+            row, column = click.pixel
+            mask[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = click.positive
+        return Prediction(mask, mask.astype(np.float32), (0, 0, *shape), shape)
+
+
+@pytest.fixture
+def predictor(monkeypatch: pytest.MonkeyPatch) -> SquarePredictor:
+    """The stand-in, which the dock loads in place of any model."""
+    from napari_fctsfn.plugin import tasks
+    from napari_fctsfn.session import Replayer
+
+    stand_in = SquarePredictor()
+    choices = tasks.Choices(
+        (tasks.ModelChoice("default", "research use only"), tasks.ModelChoice("broken", "none")),
+        "default",
+        ("auto", "cpu"),
+    )
+
+    def load(name: str, device: str) -> Any:
+        if name == "broken":
+            raise ValueError("the file is damaged")
+        return Replayer(stand_in)
+
+    monkeypatch.setattr(tasks, "list_choices", lambda: choices)
+    monkeypatch.setattr(tasks, "load_replayer", load)
+    return stand_in
+
+
+@pytest.fixture
+def open_dock(
+    make_napari_viewer_proxy: Callable[..., Any], predictor: SquarePredictor
+) -> Iterator[Callable[..., Any]]:
+    """Makes a viewer with images and the dock in it; ready, and started if wanted."""
+    docks = []
+
+    def make(*images: np.ndarray, start: bool = True, **kwargs: Any) -> tuple[Any, Any]:
+        viewer = make_napari_viewer_proxy()
+        for image in images:
+            viewer.add_image(image, **kwargs)
+        _, dock = viewer.window.add_plugin_dock_widget("napari-fctsfn", "Annotate")
+        docks.append(dock)
+        assert dock.wait_idle(20_000)
+        if start:
+            assert dock.start()
+            assert dock.wait_idle()
+        return viewer, dock
+
+    yield make
+    for dock in docks:
+        dock.release()

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,98 +22,14 @@ from qtpy.QtWidgets import QApplication
 from napari_fctsfn.clicks import Click, ClickRecord, read_clicks
 from napari_fctsfn.models import ModelError, chosen_model
 from napari_fctsfn.plugin import AnnotateDock, tasks
-from napari_fctsfn.predict import Prediction, Settings
-from napari_fctsfn.session import Replayer, open_session
+from napari_fctsfn.plugin.keys import KEYS
+from napari_fctsfn.session import open_session
 
 pytestmark = pytest.mark.filterwarnings(
     # napari 0.9 and its dependencies, on their own behalf
     "ignore::DeprecationWarning:napari.*",
     "ignore::DeprecationWarning:vispy.*",
 )
-
-
-class SquarePredictor:
-    """A stand-in with the predictor's contract: squares of five pixels around positive clicks."""
-
-    sha256 = "square"
-    device = "cpu"
-
-    def __init__(self) -> None:
-        self.slices: list[np.ndarray] = []
-        self.predicted = 0
-        self.warmed = 0
-        self.error: Exception | None = None
-        self.gate = threading.Event()
-        self.gate.set()
-
-    settings = Settings()
-
-    def set_image(self, image: Any, normalisation: Any = None, key: Any = None) -> None:
-        self.image, self.normalisation = np.asarray(image), normalisation
-
-    def warm_up(self) -> None:
-        self.warmed += 1
-
-    def predict(
-        self, clicks: Any, previous: Any = None, settings: Any = None, keep: bool = False
-    ) -> Prediction:
-        assert self.gate.wait(20)
-        if self.error is not None:
-            raise self.error
-        self.predicted += 1
-        self.slices.append(self.image)
-        shape = self.image.shape[:2]
-        clicks.check_inside(shape)
-        mask = np.zeros(shape, dtype=bool)
-        if isinstance(previous, np.ndarray):
-            mask |= previous
-        for click in clicks:
-            row, column = click.pixel
-            mask[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = click.positive
-        return Prediction(mask, mask.astype(np.float32), (0, 0, *shape), shape)
-
-
-@pytest.fixture
-def predictor(monkeypatch: pytest.MonkeyPatch) -> SquarePredictor:
-    stand_in = SquarePredictor()
-    choices = tasks.Choices(
-        (tasks.ModelChoice("default", "research use only"), tasks.ModelChoice("broken", "none")),
-        "default",
-        ("auto", "cpu"),
-    )
-
-    def load(name: str, device: str) -> Replayer:
-        if name == "broken":
-            raise ValueError("the file is damaged")
-        return Replayer(stand_in)
-
-    monkeypatch.setattr(tasks, "list_choices", lambda: choices)
-    monkeypatch.setattr(tasks, "load_replayer", load)
-    return stand_in
-
-
-@pytest.fixture
-def open_dock(
-    make_napari_viewer_proxy: Callable[..., Any], predictor: SquarePredictor
-) -> Iterator[Callable[..., Any]]:
-    """Makes a viewer with images and the dock in it; ready, and started if wanted."""
-    docks = []
-
-    def make(*images: np.ndarray, start: bool = True, **kwargs: Any) -> tuple[Any, AnnotateDock]:
-        viewer = make_napari_viewer_proxy()
-        for image in images:
-            viewer.add_image(image, **kwargs)
-        _, dock = viewer.window.add_plugin_dock_widget("napari-fctsfn", "Annotate")
-        docks.append(dock)
-        assert dock.wait_idle(20_000)
-        if start:
-            assert dock.start()
-            assert dock.wait_idle()
-        return viewer, dock
-
-    yield make
-    for dock in docks:
-        dock.release()
 
 
 @contextmanager
@@ -383,10 +299,10 @@ def test_keys_are_taken_off_again(open_dock: Any) -> None:
     viewer, dock = open_dock(grey(40, 50))
     labels = dock.annotator.site.labels
     bound = set(viewer.keymap)
-    assert len(labels.keymap) == 4
+    assert len(labels.keymap) == len(KEYS)
     dock.release()
     assert not labels.keymap
-    assert len(viewer.keymap) == len(bound) - 4
+    assert len(viewer.keymap) == len(bound) - len(KEYS)
 
 
 def test_brush_strokes_become_part_of_the_object_and_of_the_history(open_dock: Any) -> None:
@@ -987,14 +903,12 @@ def test_an_object_is_followed_through_the_stack_and_that_is_one_step(open_dock:
     assert labels.data.any(axis=(1, 2)).all()
 
 
-def test_a_propagation_is_cancelled_and_keeps_what_it_found(
-    open_dock: Any, predictor: SquarePredictor
-) -> None:
+def test_a_propagation_is_cancelled_and_keeps_what_it_found(open_dock: Any, predictor: Any) -> None:
     viewer, dock = open_dock(grey(30, 40, 50))
     viewer.dims.set_point(0, 0)
     click(dock, 0, 20, 25)
     dock.annotator.propagate("up")
-    while dock.annotator.following.done < 4:
+    while dock.annotator.propagation.following.done < 4:
         QApplication.processEvents()
     dock.cancel_button.click()
     assert dock.wait_idle()

@@ -145,7 +145,7 @@ def replaced(clicks: Clicks, index: int, click: Click) -> Clicks:
     return Clicks((*clicks[:index], click, *clicks[index + 1 :]))
 
 
-OPERATIONS = ("select", "describe", "delete", "merge", "renumber", "propagate")
+OPERATIONS = ("select", "describe", "delete", "merge", "renumber", "propagate", "adopt")
 
 _clicks = st.tuples(
     st.integers(0, 2),
@@ -218,12 +218,15 @@ def operate(bench: Bench, action: str, plane: Plane, row: int, column: int) -> N
         patches = session.merge(chosen, known[: 1 + column % 3], bench.labels_of)
     elif action == "renumber":
         patches = session.renumber(bench.labels_of)
-    elif action == "propagate":
+    elif action in ("propagate", "adopt"):
         masks = {}
         for place in (plane, Z0):
             masks[place] = np.zeros(place.shape(SHAPE), dtype=bool)
             masks[place][: 1 + row % 3, column % 8 :] = True
-        patches = session.propagate(session.current, masks, bench.labels_of, "disk")
+        if action == "adopt":
+            patches = session.adopt(session.highest + 1 + column % 3, masks, bench.labels_of)
+        else:
+            patches = session.propagate(session.current, masks, bench.labels_of, "disk")
     for patch in patches:
         bench.write(patch)
 
@@ -450,6 +453,48 @@ def test_a_session_goes_on_while_its_folder_cannot_be_written(tmp_path: Path) ->
     assert bench.journal.error == ""
     opened = reopened(tmp_path / "s", tmp_path / "copy")
     assert state_of(opened.session, opened.labels) == bench.state()
+
+
+def test_a_mask_of_another_tool_becomes_an_object_that_clicks_correct() -> None:
+    bench = Bench()
+    bench.labels[0, 2:9, 2:9] = 7
+    bench.labels[1, 2:5, 2:5] = 7
+    bench.session = Session(SHAPE, RANGE, highest=7)
+    start = bench.state()
+    masks = {plane: bench.labels[plane.key] == 7 for plane in (Z0, Z1)}
+    assert bench.session.adopt(7, masks, bench.labels_of) == ()
+    assert bench.session.current == 7
+    adopted = bench.state()
+    bench.click(Z0, 20, 15)
+    assert (bench.labels[0, 2:9, 2:9] == 7).all()
+    assert bench.labels[0, 20, 15] == 7
+    assert bench.session.objects[7][Z0].given is not None
+    bench.session.edit_clicks(Z0, Clicks())
+    bench.work()
+    assert (bench.labels == np.frombuffer(adopted[0], np.uint16).reshape(SHAPE)).all()
+    assert bench.session.next_object() == 8
+    for _ in range(3):
+        bench.undo()
+    assert bench.state() == adopted
+    bench.undo()
+    assert bench.state() == start
+
+
+def test_an_adopted_mask_leaves_other_objects_their_pixels() -> None:
+    bench = Bench()
+    bench.click(Z0, 5, 5)
+    own = bench.labels == 1
+    mask = np.zeros(SHAPE[1:], dtype=bool)
+    mask[:10, :10] = True
+    for patch in bench.session.adopt(12, {Z0: mask}, bench.labels_of):
+        bench.write(patch)
+    assert (bench.labels[own] == 1).all()
+    assert ((bench.labels[0] == 12) == (mask & ~own[0])).all()
+    assert bench.session.next_object() == 13
+    with pytest.raises(SessionError, match="object 1 is one of this session"):
+        bench.session.adopt(1, {Z0: mask}, bench.labels_of)
+    with pytest.raises(SessionError, match="all pixels of that mask belong"):
+        bench.session.adopt(20, {Z0: mask}, bench.labels_of)
 
 
 def test_a_protected_object_is_closed_to_everything() -> None:

@@ -252,7 +252,8 @@ class AnnotateDock(QWidget):
             show_warning(f"The choice of “{name}” is not remembered: {error}")
 
     def _refresh_following(self) -> None:
-        session, following = self.annotator.session, self.annotator.following
+        session = self.annotator.session
+        following = self.annotator.propagation.following
         self.follow_button.setVisible(session is not None and len(session.shape) > 2)
         self.follow_button.setEnabled(following is None)
         self.progress.setVisible(following is not None)

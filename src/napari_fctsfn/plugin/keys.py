@@ -8,8 +8,11 @@ from typing import Any
 
 POLARITY = "T"
 NEXT = "N"
+TAKE_UP = "U"
 UNDO = "Control-Z"
 REDO = "Control-Shift-Z"
+KEYS = (POLARITY, NEXT, TAKE_UP, UNDO, REDO)
+"""All keys of the dock."""
 
 
 @dataclass(frozen=True)

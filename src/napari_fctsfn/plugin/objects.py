@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_fctsfn.plugin.keys import TAKE_UP, native
 from napari_fctsfn.session import Note
 
 if TYPE_CHECKING:
@@ -92,6 +93,13 @@ COLUMNS = (
 
 _SLICES = 3
 """The column that says nothing about a single slice."""
+
+
+_TAKE_UP_TIP = (
+    "Go on with the chosen object: its clicks come back. With none chosen: make the label that is "
+    "picked in the active Labels layer an object. "
+    f"{native(TAKE_UP)} takes up what is under the cursor."
+)
 
 
 class ObjectModel(QAbstractTableModel):
@@ -211,7 +219,7 @@ class ObjectTable(QWidget):
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
         self.actions_of: dict[str, tuple[Callable[[], object], str]] = {
-            "Take up": (self._take_up, "Go on with the chosen object: its clicks come back"),
+            "Take up": (self._take_up, _TAKE_UP_TIP),
             "Show": (self._jump, "Go to the chosen object"),
             "Merge": (self._merge, "Make the chosen objects one, with the smallest number"),
             "Delete": (self._delete, "Delete the chosen objects; undo brings them back"),
@@ -279,6 +287,8 @@ class ObjectTable(QWidget):
     def _take_up(self) -> None:
         if self.chosen:
             self._annotator.take_up(self.chosen[0])
+        else:
+            self._annotator.take_up_picked()
 
     def _jump(self) -> None:
         if self.chosen:

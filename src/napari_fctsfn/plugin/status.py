@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from napari_fctsfn.plugin.annotate import Annotator
     from napari_fctsfn.plugin.site import Site
-    from napari_fctsfn.session import Plane
+    from napari_fctsfn.session import Plane, Session
 
 
 def status(annotator: Annotator) -> str:
@@ -77,10 +77,8 @@ def _next_click(site: Site, plane: Plane | None) -> str:
     if plane is None:
         return ""
     clicks = session.clicks(session.current, plane)
-    if not any(True for _ in session.planes(session.current)):
-        return f"Click on the thing that object {session.current} shall be."
     if not len(clicks):
-        return f"Click on object {session.current} in this slice, or {native(NEXT)} for the next."
+        return _first_click(session, plane)
     there = int(site.labels_of(plane)[clicks[-1].pixel])
     if there not in (0, session.current):
         return f"The last click is on object {there}, which is finished and stays as it is."
@@ -93,6 +91,16 @@ def _next_click(site: Site, plane: Plane | None) -> str:
         f"Click where the mask is wrong; {native(POLARITY)} switches between object and "
         f"background. {native(NEXT)} goes on to the next object."
     )
+
+
+def _first_click(session: Session, plane: Plane) -> str:
+    """Where to click first in a slice."""
+    annotation = session.objects.get(session.current, {}).get(plane)
+    if annotation is not None and annotation.given is not None:
+        return f"Click where the mask of object {session.current} is wrong; the rest of it stays."
+    if not any(True for _ in session.planes(session.current)):
+        return f"Click on the thing that object {session.current} shall be."
+    return f"Click on object {session.current} in this slice, or {native(NEXT)} for the next."
 
 
 def _first(annotator: Annotator, has_image: bool) -> str:

@@ -4,11 +4,12 @@ from napari_fctsfn.session.annotation import Annotation, Note, Replay
 from napari_fctsfn.session.folders import last_session, new_session_folder
 from napari_fctsfn.session.identity import ImageIdentity
 from napari_fctsfn.session.journal import Journal, Opened, is_empty, open_session, read_header
+from napari_fctsfn.session.ledger import SessionError, Step
 from napari_fctsfn.session.masks import Mask
 from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.plane import Plane
 from napari_fctsfn.session.replay import Replayer, rebuild
-from napari_fctsfn.session.session import Session, SessionError, Step
+from napari_fctsfn.session.session import Session
 
 __all__ = [
     "Annotation",

@@ -20,10 +20,11 @@ from napari_fctsfn.session.history import (
     Select,
 )
 from napari_fctsfn.session.identity import ImageIdentity
+from napari_fctsfn.session.ledger import Entry, SessionError
 from napari_fctsfn.session.masks import Mask
 from napari_fctsfn.session.patch import Change, Patch
 from napari_fctsfn.session.plane import Plane
-from napari_fctsfn.session.session import Entry, Session, SessionError
+from napari_fctsfn.session.session import Session
 
 VERSION = 1
 """Of the folder's layout; a session of a newer one is refused."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from napari_fctsfn._directories import data_directory
 from napari_fctsfn.session.journal import is_empty, read_header
-from napari_fctsfn.session.session import SessionError
+from napari_fctsfn.session.ledger import SessionError
 
 _LOOKED_AT = 200
 """So many of the newest sessions are looked through."""

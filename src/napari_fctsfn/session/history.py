@@ -30,7 +30,9 @@ class Select:
     label: int
 
 
-OperationKind = Literal["brush", "delete", "merge", "renumber", "describe", "propagate"]
+OperationKind = Literal[
+    "brush", "delete", "merge", "renumber", "describe", "propagate", "adopt", "settings"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Operation:
 
     Parameters
     ----------
-    kind : {"brush", "delete", "merge", "renumber", "describe", "propagate"}
+    kind : {"brush", "delete", "merge", "renumber", "describe", "propagate", "adopt", "settings"}
     labels : tuple of int
         The objects concerned.
     plane : Plane or None

@@ -25,7 +25,8 @@ from napari_fctsfn import __version__
 from napari_fctsfn._files import replace_file
 from napari_fctsfn.session.document import VERSION, Header, decode, encode
 from napari_fctsfn.session.identity import ImageIdentity
-from napari_fctsfn.session.session import Entry, Session, SessionError
+from napari_fctsfn.session.ledger import Entry, SessionError
+from napari_fctsfn.session.session import Session
 
 _HEADER, _JOURNAL, _LABELS, _LOCK = "session.json", "journal.jsonl", "labels.npz", "lock"
 

@@ -1,0 +1,160 @@
+"""What the annotator does with objects: one function for each button, key and menu entry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Labels
+from napari.utils.notifications import show_warning
+
+from napari_fctsfn.plugin.bench import Bench
+from napari_fctsfn.plugin.layers import show_plane
+from napari_fctsfn.plugin.masks import label_under_cursor, masks_of
+from napari_fctsfn.session import SessionError, Step
+
+if TYPE_CHECKING:
+    from napari_fctsfn.plugin.masks import label_under_cursor, masks_of
+    from napari_fctsfn.plugin.site import Site
+from napari_fctsfn.session import Patch
+
+
+class Editing(Bench):
+    """The part of `Annotator` that clicks, goes from object to object, and edits them."""
+
+    @property
+    def polarity(self) -> bool | None:
+        """Whether the next click is one on the object; None if another layer would get it."""
+        active = self.viewer.layers.selection.active
+        if self.site is None or active == self.site.prompts.positive:
+            return True
+        return False if active == self.site.prompts.negative else None
+
+    def choose_polarity(self, positive: bool) -> None:
+        """Click this kind from now on: its Points layer becomes the active one."""
+        if (site := self.sound()) is not None:
+            self.activate(site.prompts.positive if positive else site.prompts.negative)
+
+    def switch_polarity(self) -> None:
+        """Click the other kind from now on."""
+        self.choose_polarity(not self.polarity)
+
+    def next_object(self) -> None:
+        """Finish the current object and go on to the next free label."""
+        if (site := self.sound()) is not None:
+            self.observe(site)
+            try:
+                site.session.next_object()
+            except SessionError as error:
+                show_warning(f"There is no next object yet: {error}.")
+            else:
+                # a new object begins with a click on it
+                self.activate(site.prompts.positive)
+                self.after(site, Step())
+
+    def undo(self) -> None:
+        """Take back the last click, move, deletion, brush stroke or change of object."""
+        if (site := self.sound()) is not None:
+            self.observe(site)
+            self.after(site, site.session.undo())
+
+    def redo(self) -> None:
+        """Do again what was taken back last."""
+        if (site := self.sound()) is not None:
+            self.observe(site)
+            self.after(site, site.session.redo())
+
+    def take_up(self, label: int) -> None:
+        """Go on with an object that was finished before: its clicks come back."""
+        if self.do(lambda site: site.session.select(label)):
+            self.jump(label)
+
+    def take_up_pointed(self) -> None:
+        """Go on with what the cursor points at: an object, or a mask of another tool."""
+        if (site := self.sound()) is not None:
+            found = label_under_cursor(self.viewer, site.labels)
+            if found is None:
+                show_warning("There is nothing to take up: point at a mask in a Labels layer.")
+            else:
+                self._take_up_in(site, *found)
+
+    def take_up_picked(self) -> None:
+        """Go on with the label that is chosen in the active Labels layer, or else in our own."""
+        if (site := self.sound()) is not None:
+            active = self.viewer.layers.selection.active
+            layer = active if isinstance(active, Labels) else site.labels
+            self._take_up_in(site, layer, int(layer.selected_label))
+
+    def _take_up_in(self, site: Site, layer: Labels, label: int) -> None:
+        """Go on with an object, or make one of a mask that the session does not know."""
+        session = site.session
+        if layer is site.labels and label in {session.current, *session.objects}:
+            self.take_up(label)
+            return
+        plane = self.source.plane()
+        shape = (layer.data[0] if layer.multiscale else layer.data).shape
+        if plane is None:
+            show_warning(f"No mask is taken up: {self.source.why_no_slice()}.")
+        elif shape != session.shape:
+            show_warning(
+                f"“{layer.name}” has shape {shape} and “{site.labels.name}” {session.shape}: take "
+                "up masks from labels of the image's shape."
+            )
+        elif not (masks := masks_of(layer, label, plane.axes)):
+            show_warning(f"“{layer.name}” has no pixel of label {label}: pick one of its masks.")
+        else:
+            ours = layer is site.labels or label > session.highest
+            number = label if ours else session.highest + 1
+            if self.do(lambda s: s.session.adopt(number, masks, s.labels_of)):
+                self.activate(site.prompts.positive)
+
+    def describe(self, labels: Iterable[int], **changes: Any) -> None:
+        """Change what is said about objects: fields of their `Note` and their new values."""
+
+        def change(site: Site) -> None:
+            session = site.session
+            session.describe({n: replace(session.note(n), **changes) for n in labels})
+
+        self.do(change)
+
+    def delete(self, labels: Sequence[int]) -> None:
+        """Delete objects with their clicks."""
+        if labels:
+            self.do(lambda site: site.session.delete(labels, site.labels_of))
+
+    def merge(self, labels: Sequence[int]) -> None:
+        """Make objects one, which gets the smallest of their labels."""
+        if len(labels) > 1:
+            into = min(labels)
+            self.do(lambda site: site.session.merge(into, labels, site.labels_of))
+
+    def renumber(self) -> None:
+        """Number all objects from one up, without gaps; labels of other tools stay."""
+
+        def change(site: Site) -> tuple[Patch, ...]:
+            others = set(np.unique(site.labels.data).tolist()) - {0}
+            return site.session.renumber(site.labels_of, others)
+
+        self.do(change)
+
+    def jump(self, label: int) -> None:
+        """Go to a slice in which an object is annotated, and look at its middle."""
+        site = self.sound()
+        planes = None if site is None else site.session.objects.get(label)
+        if site is None or not planes:
+            return
+        shown = self.source.plane()
+        plane = shown if shown in planes else next(iter(planes))
+        show_plane(self.viewer, site.image, plane)
+        row, column, end_row, end_column = planes[plane].mask.box
+        middle = plane.point((row + end_row - 1) / 2, (column + end_column - 1) / 2)
+        world = site.image.data_to_world(middle)
+        self.viewer.camera.center = tuple(world[axis] for axis in plane.axes)
+
+    def color(self, label: int) -> tuple[float, float, float, float]:
+        """The colour of a label, red, green, blue and alpha, 0..1; black if it has none."""
+        found = None if self.site is None else self.site.labels.get_color(label)
+        red, green, blue, alpha = (0, 0, 0, 0) if found is None else found
+        return float(red), float(green), float(blue), float(alpha)

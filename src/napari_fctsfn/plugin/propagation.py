@@ -1,0 +1,105 @@
+"""Propagation from the dock: started, fed to the background, cancelled, written as one step."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import show_error, show_warning
+
+from napari_fctsfn.plugin.following import Following
+from napari_fctsfn.plugin.layers import show_plane
+
+if TYPE_CHECKING:
+    from napari_fctsfn.plugin.bench import Bench
+    from napari_fctsfn.stack import Direction
+
+
+class Propagation:
+    """Follows the current object through the slices.
+
+    Parameters
+    ----------
+    bench : Bench
+
+    Attributes
+    ----------
+    following : Following or None
+        An object on its way through the stack.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self.following: Following | None = None
+
+    def start(self, direction: Direction) -> None:
+        """Follow the current object, until it is done, unsure or cancelled."""
+        bench = self._bench
+        if (site := bench.sound()) is None or self.following is not None:
+            return
+        plane = bench.source.plane()
+        if plane is None:
+            show_warning(f"No propagation: {bench.source.why_no_slice()}.")
+            return
+        bench.observe(site)
+        hidden = [axis for axis, index in enumerate(plane.index) if index is not None]
+        if not hidden:
+            show_warning("No propagation: the image has a single slice.")
+            return
+        used = bench.viewer.dims.last_used - (bench.viewer.dims.ndim - len(plane.index))
+        axis = used if used in hidden else hidden[-1]
+        try:
+            self.following = Following(site, bench.source, plane, axis, direction)
+        except ValueError as error:
+            show_warning(f"No propagation: {error}.")
+        bench.pump()
+
+    def cancel(self) -> None:
+        """End it; what it has found so far stays, as one step."""
+        if self.following is not None:
+            self._end(self.following, "cancelled")
+
+    def forget(self) -> None:
+        """End it and drop what it has found."""
+        self.following = None
+
+    def give(self) -> bool:
+        """Do the next slice; return whether there is one."""
+        following = self.following
+        if following is None:
+            return False
+        self._bench.assistant.run(
+            lambda replayer: following.next(replayer.predictor),
+            partial(self._followed, following),
+            partial(self._not_followed, following),
+        )
+        return True
+
+    def _followed(self, following: Following, step: Any) -> None:
+        if following is self.following:
+            if step is None:
+                self._end(following, "")
+            else:
+                following.take(step)
+
+    def _not_followed(self, following: Following, error: Exception) -> None:
+        show_error(f"The propagation ended at an error: {error}")
+        if following is self.following:
+            self._end(following, "ended at an error")
+
+    def _end(self, following: Following, how: str) -> None:
+        """Write what was found, as one step, and go where it was unsure."""
+        bench = self._bench
+        self.following = None
+        if (site := bench.sound()) is None or bench.assistant.replayer is None:
+            return
+        annotated = site.session.objects.get(following.label, {})
+        masks = {p: mask for p, mask in following.masks.items() if p not in annotated}
+        sha256 = bench.assistant.replayer.predictor.sha256
+        bench.do(lambda s: s.session.propagate(following.label, masks, s.labels_of, sha256))
+        found = f"Object {following.label}: {len(masks)} slices found"
+        bench.told = f"{found}{', ' + how if how else ''}. Undo takes them back."
+        if following.stop is not None:
+            show_plane(bench.viewer, site.image, following.stop)
+            bench.told += f" It was unsure here ({following.reason}): click, and go on from here."
+        bench.changed.emit()

@@ -1,0 +1,307 @@
+"""The state of a session and how it changes: commands done, taken back and done again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_fctsfn.clicks import Clicks
+from napari_fctsfn.session.annotation import Annotation, Note
+from napari_fctsfn.session.history import (
+    ClickEdit,
+    Command,
+    Edit,
+    History,
+    Intent,
+    NoteEdit,
+    Operation,
+    OperationKind,
+    Select,
+)
+from napari_fctsfn.session.masks import Mask
+from napari_fctsfn.session.patch import Patch
+from napari_fctsfn.session.plane import Plane
+
+if TYPE_CHECKING:
+    from napari_fctsfn.predict import Normalisation
+
+Labels = NDArray[np.integer[Any]]
+LabelsOf = Callable[[Plane], Labels]
+"""Gives the labels of a slice as they are, shape (rows, columns)."""
+
+Entry = Command | Literal["undo", "redo"]
+"""What a journal holds: something done, or a step back or forth."""
+
+
+class SessionError(ValueError):
+    """What was asked for cannot be done; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What an undo or redo asks of whoever holds the labels.
+
+    Parameters
+    ----------
+    plane : Plane or None
+        The slice to show; None if it concerns none.
+    patches : tuple of Patch
+        What to write.
+    """
+
+    plane: Plane | None = None
+    patches: tuple[Patch, ...] = ()
+
+
+class Ledger:
+    """Objects of one image, what is said about them, and the history of both.
+
+    The base of `Session`, which has the parameters and attributes described.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        normalisation: Normalisation,
+        highest: int = 0,
+        capacity: int = 65535,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.shape = shape
+        self.normalisation = normalisation
+        self.capacity = capacity
+        self.history = History()
+        self.journal: Callable[[Entry], None] | None = None
+        self._clock = clock
+        self._objects: dict[int, dict[Plane, Annotation]] = {}
+        self._notes: dict[int, Note] = {}
+        self._highest = highest
+        self._seen: tuple[Plane, Labels] | None = None
+        self.revision = 0
+        self.current = 0
+        self.current = self._free_label()
+
+    @property
+    def objects(self) -> dict[int, dict[Plane, Annotation]]:
+        """Annotations by label and slice; objects without any are not listed. A copy."""
+        return {label: dict(planes) for label, planes in self._objects.items() if planes}
+
+    @property
+    def busy(self) -> bool:
+        """Whether something waits for a prediction."""
+        return bool(self.history.pending)
+
+    @property
+    def notes(self) -> dict[int, Note]:
+        """What is said about objects, by label; those of which nothing is said are not listed."""
+        return {label: note for label, note in self._notes.items() if note != Note()}
+
+    @property
+    def highest(self) -> int:
+        """The largest label in use, as far as the session knows."""
+        return max([self._highest, self.current, *self._objects])
+
+    def note(self, label: int) -> Note:
+        """What is said about an object."""
+        return self._notes.get(label, Note())
+
+    def clicks(self, label: int, plane: Plane) -> Clicks:
+        """Clicks of an object in a slice, those included that wait for their prediction."""
+        for intent in reversed(self.history.pending):
+            if isinstance(intent, ClickEdit) and (intent.label, intent.plane) == (label, plane):
+                return intent.clicks
+        annotation = self._objects.get(label, {}).get(plane)
+        return Clicks() if annotation is None else annotation.clicks
+
+    def planes(self, label: int) -> Iterator[Plane]:
+        """Slices in which an object has clicks, those included that wait for a prediction."""
+        waiting = [
+            intent.plane
+            for intent in self.history.pending
+            if isinstance(intent, ClickEdit) and intent.label == label
+        ]
+        for plane in dict.fromkeys([*self._objects.get(label, {}), *waiting]):
+            if len(self.clicks(label, plane)):
+                yield plane
+
+    def undo(self) -> Step | None:
+        """Take back the newest step; None if there is none. Predicts nothing."""
+        return self._travel("undo", self.history.undo())
+
+    def redo(self) -> Step | None:
+        """Do again the step that was undone last; None if there is none."""
+        return self._travel("redo", self.history.redo())
+
+    def follow(self, entry: Entry) -> tuple[Patch, ...]:
+        """Do what a journal holds, in its order; return what to write into the labels."""
+        if isinstance(entry, Command):
+            if isinstance(entry.action, Operation) and entry.action.kind in ("brush", "adopt"):
+                self._highest = max(self._highest, *entry.action.labels)
+            self.history.forget_undone()
+            self._do(entry)
+            return entry.patches
+        step = self.undo() if entry == "undo" else self.redo()
+        return () if step is None else step.patches
+
+    def observe(self, plane: Plane, labels: Labels) -> set[int]:
+        """Look at the labels of a slice before anything is done with them.
+
+        Edits made by somebody else since the session last looked at this slice become a step of
+        the history of their own, and the masks they touch the start of further clicks.
+
+        Parameters
+        ----------
+        plane : Plane
+            The slice.
+        labels : array of int, shape (rows, columns)
+            Its labels; copied.
+
+        Returns
+        -------
+        set of int
+            Labels that lost or won pixels by such edits.
+        """
+        before = self._seen
+        patch = None
+        if before is not None and before[0] == plane and before[1].shape == labels.shape:
+            patch = Patch.between(plane, before[1], labels)
+        if before is None or before[0] != plane or patch is not None:
+            self._seen = plane, labels.copy()
+        if patch is None:
+            return set()
+        self._highest = max(self._highest, *patch.labels)
+        edits = []
+        for label in patch.labels & self._objects.keys():
+            old = self._objects[label].get(plane)
+            if old is not None:
+                mask = Mask.of(labels == label, (labels.shape[0], labels.shape[1]))
+                new = Annotation(old.clicks, mask, mask, len(old.clicks), old.model)
+                edits.append(Edit(label, plane, old, new))
+        self.history.forget_undone()
+        brush = Operation("brush", tuple(sorted(patch.labels - {0})), plane)
+        self._do(Command(brush, tuple(edits), patches=(patch,), time=self._clock()))
+        return patch.labels - {0}
+
+    def label_in_use(self, label: int) -> None:
+        """Note that somebody else uses a label, so that no new object gets it."""
+        self._highest = max(self._highest, label)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _free_label(self) -> int:
+        used = [label for label, planes in self._objects.items() if planes]
+        waiting = [intent.label for intent in self.history.pending]
+        label = max([self._highest, self.current, *used, *waiting]) + 1
+        if label > self.capacity:
+            raise SessionError(
+                f"the labels hold numbers up to {self.capacity} and all are used: go on in a "
+                "labels layer of a larger type"
+            )
+        return label
+
+    def _check_label(self, label: int) -> None:
+        if not 1 <= label <= self.capacity:
+            raise SessionError(f"there is no object {label}: labels go from 1 to {self.capacity}")
+
+    def _check_open(self, labels: Iterable[int]) -> None:
+        for label in labels:
+            if self.note(label).protected:
+                raise SessionError(f"object {label} is protected: unprotect it to change it")
+
+    def _go_on(self) -> None:
+        """Do what waits first and needs no prediction."""
+        pending = self.history.pending
+        while pending and isinstance(select := pending[0], Select):
+            # the annotator may have gone on since: `current` is not set again
+            pending.popleft()
+            change = (select.previous, select.label)
+            command = Command(select, current=change, time=self._clock())
+            self.history.add(command)
+            self._tell(command)
+
+    def _check_settled(self) -> None:
+        self._go_on()
+        if self.busy:
+            raise SessionError("a click still waits for its mask: try again in a moment")
+
+    def _silence(self, labels: Iterable[int]) -> list[NoteEdit]:
+        return [
+            NoteEdit(label, self.note(label), Note())
+            for label in labels
+            if self.note(label) != Note()
+        ]
+
+    def _operate(
+        self,
+        kind: OperationKind,
+        labels: list[int],
+        edits: Iterable[Edit] = (),
+        notes: Iterable[NoteEdit] = (),
+        patches: tuple[Patch, ...] = (),
+        current: int | None = None,
+    ) -> tuple[Patch, ...]:
+        """Do what needs no prediction; return what to write."""
+        operation = Operation(kind, tuple(labels))
+        change = None if current is None else (self.current, current)
+        self.history.forget_undone()
+        self._do(Command(operation, tuple(edits), tuple(notes), patches, change, self._clock()))
+        self._wrote(patches)
+        return patches
+
+    def _do(self, command: Command) -> None:
+        self._set(command, back=False)
+        self.history.add(command)
+        self._tell(command)
+
+    def _tell(self, entry: Entry) -> None:
+        if self.journal is not None:
+            self.journal(entry)
+
+    def _set(self, command: Command, back: bool) -> None:
+        self.revision += 1
+        for edit in command.edits:
+            planes = self._objects.setdefault(edit.label, {})
+            annotation = edit.before if back else edit.after
+            if annotation is None:
+                planes.pop(edit.plane, None)
+            else:
+                planes[edit.plane] = annotation
+        for note in command.notes:
+            self._notes[note.label] = note.before if back else note.after
+        if command.current is not None:
+            self.current = command.current[0] if back else command.current[1]
+
+    def _travel(self, way: Literal["undo", "redo"], entry: Command | Intent | None) -> Step | None:
+        if entry is None:
+            return None
+        back = way == "undo"
+        action = entry.action if isinstance(entry, Command) else entry
+        if not isinstance(entry, Command):
+            if isinstance(action, Select):
+                self.current = action.previous if back else action.label
+                self.revision += 1
+            return Step(action.plane if isinstance(action, ClickEdit) else None)
+        self._set(entry, back)
+        patches = tuple(p.inverse() for p in entry.patches) if back else entry.patches
+        self._wrote(patches)
+        self._tell(way)
+        plane = None if isinstance(action, Select) else action.plane
+        if plane is None and patches:
+            plane = patches[0].plane
+        return Step(plane, patches)
+
+    def _wrote(self, patches: Iterable[Patch]) -> None:
+        """Keep what was seen in step with what our own patches do to it."""
+        for patch in patches:
+            if self._seen is None:
+                return
+            plane, labels = self._seen
+            if plane == patch.plane:
+                patch.apply(labels)
+            elif plane.axes != patch.plane.axes:
+                self._seen = None
