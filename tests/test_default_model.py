@@ -56,6 +56,23 @@ def test_moving_the_click_to_another_object_moves_the_mask(predictor, nuclei):
         assert iou(mask, labels == value) > 0.5
 
 
+def test_glances_find_small_things_in_a_large_view(predictor, nuclei, monkeypatch):
+    borders = ((400, 500), (600, 300))
+    picture, labels = np.pad(nuclei[0], borders, mode="reflect"), np.pad(nuclei[1], borders)
+    predictor.set_image(picture)
+    objects = [labels == value for value in largest_apart(labels, 6)]
+    nothing = np.zeros_like(objects[0])
+    clicks = [Clicks([next_click(nothing, each, Clicks(), "ritm")]) for each in objects]
+
+    def quality() -> float:
+        masks = [predictor.predict(click).full_mask() for click in clicks]
+        return float(np.mean([iou(*pair) for pair in zip(masks, objects, strict=True)]))
+
+    with_glances = quality()
+    monkeypatch.setattr("napari_fctsfn.predict.predictor._GLANCES", ())
+    assert with_glances > quality() + 0.1
+
+
 def test_the_last_click_is_obeyed(predictor, nuclei):
     picture, labels = nuclei
     predictor.set_image(picture)

@@ -10,11 +10,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.models import LoadedModel, ModelCard
 from napari_fctsfn.network import NetworkConfig, build_network
 from napari_fctsfn.predict import Normalisation, Prediction, Predictor, Settings, windows
+from napari_fctsfn.predict.region import Region
 
 TINY = NetworkConfig(
     interaction_channels=(4, 4, 4, 4, 4),
@@ -141,7 +143,10 @@ def test_windows_hold_the_object_and_stay_inside(shape, corners):
     columns = sorted((int(corners[1] * (shape[1] - 1)), int(corners[3] * (shape[1] - 1))))
     box = (rows[0], columns[0], rows[1] + 1, columns[1] + 1)
     clicks = Clicks([Click(rows[0], columns[0]), Click(rows[1], columns[1])])
-    for window in (windows.around(shape, box, 384), windows.overview(shape, clicks, 384)):
+    beside = windows.beside(shape, box, 64, 384)
+    assert beside.height >= min(64, shape[0])
+    assert beside.width >= min(64, shape[1])
+    for window in (windows.around(shape, box, 384), windows.overview(shape, clicks, 384), beside):
         top, left, bottom, right = window.box
         assert 0 <= top <= box[0] < box[2] <= bottom <= shape[0]
         assert 0 <= left <= box[1] < box[3] <= right <= shape[1]
@@ -149,6 +154,28 @@ def test_windows_hold_the_object_and_stay_inside(shape, corners):
         assert 1 <= window.columns <= 384
         for click in window.project(clicks):
             assert click.inside((window.rows, window.columns))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    first=arrays(bool, (9, 12)),
+    second=arrays(bool, (9, 12)),
+    place=st.tuples(*[st.integers(0, 6)] * 2),
+)
+def test_the_overlap_of_regions_is_that_of_their_pixels(first, second, place):
+    slices = np.zeros((2, 20, 20), bool)
+    regions = []
+    for whole, part, (top, left) in zip(slices, (first, second), ((3, 2), place), strict=True):
+        whole[top : top + 9, left : left + 12] = part
+        regions.append(Region.of(part, (top, left, top + 9, left + 12)))
+    empty = [not part.any() for part in (first, second)]
+    assert [region is None for region in regions] == empty
+    for region, whole in zip(regions, slices, strict=True):
+        if region is not None:
+            assert np.array_equal(region.within((0, 0, 20, 20)), whole)
+    if not any(empty):
+        both, either = (slices[0] & slices[1]).sum(), (slices[0] | slices[1]).sum()
+        assert regions[0].iou(regions[1]) == regions[1].iou(regions[0]) == both / either
 
 
 def test_the_predicted_quality_is_a_number_where_the_network_predicts_it(predictor, picture):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from napari_fctsfn.network import (
     PAPER_NETWORKS,
     NetworkConfig,
     build_network,
+    fold_norms,
     operation_count,
     paper_config,
     parameter_count,
@@ -91,6 +93,25 @@ def test_every_parameter_learns(name, backbone):
     (scores.logit.square().mean() + scores.coarse.square().mean()).backward()
     still = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert still == []
+
+
+@pytest.mark.parametrize(("name", "backbone"), EVERY)
+def test_folded_batch_norms_change_nothing_but_the_rounding(name, backbone):
+    config = small(name, backbone)
+    network = random_network(config).double()
+    generator = torch.Generator().manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for values in (module.running_mean, module.weight.data, module.bias.data):
+                values.copy_(torch.randn(values.shape, generator=generator, dtype=values.dtype))
+            module.running_var.uniform_(0.2, 3.0, generator=generator)
+    folded = copy.deepcopy(network)
+    fold_norms(folded)
+    image, maps = (each.double() for each in inputs(config))
+    with torch.no_grad():
+        torch.testing.assert_close(folded(image, maps).logit, network(image, maps).logit)
+    if backbone == "lite":
+        assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
 
 
 class Reference:

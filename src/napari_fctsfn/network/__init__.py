@@ -17,6 +17,7 @@ from napari_fctsfn.network.fctsfn import (  # noqa: E402
     Scores,
     build_network,
 )
+from napari_fctsfn.network.layers import fold_norms  # noqa: E402
 from napari_fctsfn.network.maps import interaction_maps  # noqa: E402
 from napari_fctsfn.network.paper import PAPER_NETWORKS, paper_config  # noqa: E402
 
@@ -29,6 +30,7 @@ __all__ = [
     "Operations",
     "Scores",
     "build_network",
+    "fold_norms",
     "interaction_maps",
     "operation_count",
     "paper_config",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class SplitConv2d(nn.Module):
@@ -61,6 +62,30 @@ def conv_norm(inputs: int, outputs: int, kernel_size: int = 3, stride: int = 1) 
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     )
+
+
+def fold_norms(module: nn.Module) -> None:
+    """Fold batch norms into the convolutions before them, in place; for prediction only.
+
+    A pair is a convolution and the batch norm that is registered next to it in the same module;
+    an activation that the norm brings along, as timm's do, stays.
+
+    Parameters
+    ----------
+    module : Module
+        In evaluation mode.
+    """
+    convolution: nn.Conv2d | None = None
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.Identity):
+            continue
+        if isinstance(child, nn.BatchNorm2d) and convolution is not None:
+            fused = fuse_conv_bn_eval(convolution, child)
+            convolution.weight, convolution.bias = fused.weight, fused.bias
+            module.add_module(name, getattr(child, "act", nn.Identity()))
+        else:
+            fold_norms(child)
+        convolution = child if isinstance(child, nn.Conv2d) else None
 
 
 class SeparableBlock(nn.Module):

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from napari_fctsfn.network import FCTSFN, Fused, ImageFeatures, Scores
 
-_STEPS = 20
-_RATE = 0.1
+_STEPS = 8
+_RATE = 0.2
 _STAY = 0.02
 """Weight of the mean squared change of scale and bias."""
 _MARGIN = 0.3
@@ -39,7 +39,7 @@ def contradicted(logit: Tensor, positive: Tensor, negative: Tensor, margin: floa
 def adjust(
     network: FCTSFN, features: ImageFeatures, fused: Fused, positive: Tensor, negative: Tensor
 ) -> Scores:
-    """Scores that satisfy all clicks, or come as near to it as 20 steps get.
+    """Scores that satisfy all clicks, or come as near to it as eight steps get.
 
     Parameters
     ----------

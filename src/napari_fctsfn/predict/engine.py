@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.network import FCTSFN, ImageFeatures, Scores
+from napari_fctsfn.network import FCTSFN, ImageFeatures, Scores, fold_norms
 from napari_fctsfn.predict.cache import ByteLRU
 from napari_fctsfn.predict.consistency import adjust, contradicted
 
@@ -69,7 +69,7 @@ class Engine:
     Parameters
     ----------
     network : FCTSFN
-        In evaluation mode; it is copied when the device is not the CPU.
+        In evaluation mode; what computes is a copy with its batch norms folded.
     device : torch.device
     input_size : int
         Longest side of a network input, in pixels.
@@ -90,9 +90,9 @@ class Engine:
     def _move(self, device: torch.device) -> None:
         self.device = device
         self._autocast = _autocast_type(device)
-        on_host = device.type == "cpu"
-        self._network = self._host_network if on_host else copy.deepcopy(self._host_network)
-        self._network.to(device).requires_grad_(False)
+        self._network = copy.deepcopy(self._host_network)
+        fold_norms(self._network)
+        self._network.to(device, memory_format=torch.channels_last).requires_grad_(False)
 
     @property
     def takes_previous(self) -> bool:
