@@ -7,7 +7,7 @@ Every switch is compared with the predictor's defaults on the same objects (prot
 clicks). A gain is positive where the switch saves clicks or raises the IoU; the intervals are
 bootstraps over pictures, drawn within each set, and ``all`` weighs every set alike. A name of
 `Settings` is on or off or a number; ``windows.NAME`` and ``predictor.NAME`` are constants of those
-modules.
+modules, and a tuple of them is emptied.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def switched(name: str, value: str) -> Iterator[Settings]:
         return
     module = {"windows": windows, "predictor": predictor}[place]
     before = getattr(module, constant)
-    setattr(module, constant, type(before)(float(value)))
+    kind = type(before)
+    setattr(module, constant, () if kind is tuple else kind(float(value)))
     try:
         yield settings
     finally:
