@@ -355,7 +355,14 @@ def test_an_unknown_device_is_refused(device):
 
 
 @pytest.mark.parametrize(
-    "values", [{"threshold": 0}, {"threshold": 1.2}, {"graph_cut_strength": 0}]
+    "values",
+    [
+        {"threshold": 0},
+        {"threshold": 1.2},
+        {"graph_cut_strength": 0},
+        {"extent": -1},
+        {"extent": float("nan")},
+    ],
 )
 def test_settings_out_of_range_are_refused(values):
     with pytest.raises(ValueError, match=next(iter(values))):

@@ -92,7 +92,8 @@ class Engine:
         self._autocast = _autocast_type(device)
         self._network = copy.deepcopy(self._host_network)
         fold_norms(self._network)
-        self._network.to(device, memory_format=torch.channels_last).requires_grad_(False)
+        self._network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network.requires_grad_(False)
 
     @property
     def takes_previous(self) -> bool:

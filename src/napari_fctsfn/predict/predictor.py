@@ -39,6 +39,9 @@ _GLANCE_SIZE = 192
 _TRUST = 0.5
 """Weight of the predicted IoU of a first look against its agreement with the other looks."""
 
+_ALIKE = 0.5
+"""Weight of a first look's likeness in size to objects like this one, where that is known."""
+
 _NEARER = 0.7
 """A further look is worth its time if the scale of the last one is at most this part of its own."""
 
@@ -276,24 +279,31 @@ class Predictor:
 
         Small things in a large view are seen too coarsely. The glances show them nearer, but a
         part of a larger thing may look like a thing in itself: what is believed is the look that
-        the others agree with and of whose mask the network is sure.
+        the others agree with, of whose mask the network is sure, and whose mask is as large as
+        objects like this one.
         """
         if len(clicks) != 1:
             return look
         row, column = clicks.pixels()[0]
         point = (int(row), int(column), int(row) + 1, int(column) + 1)
-        looks = [look]
-        for side in _GLANCES:
+        sides = [*_GLANCES, *([2 * settings.extent] if settings.extent else [])]
+        found = {look.window.box: look}
+        for side in sides:
             window = windows.beside(current.shape, point, side, _GLANCE_SIZE)
-            if window.box != look.window.box:
-                looks.append(self._look(current, window, clicks, None, settings))
+            if window.box not in found:
+                found[window.box] = self._look(current, window, clicks, None, settings)
+        looks = list(found.values())
         seen = [_seen(each, settings) for each in looks]
 
         def belief(index: int) -> float:
             mine, others = seen[index], seen[:index] + seen[index + 1 :]
-            agreement = [0.0 if mine is None or its is None else mine.iou(its) for its in others]
+            if mine is None:
+                return 0.0
+            agreement = [0.0 if its is None else mine.iou(its) for its in others]
             quality = looks[index].quality
-            return float(np.mean(agreement)) + _TRUST * (0 if math.isnan(quality) else quality)
+            sure = 0.0 if math.isnan(quality) else quality
+            alike = _alike(mine.extent, settings.extent)
+            return float(np.mean(agreement)) + _TRUST * sure + _ALIKE * alike
 
         return looks[max(range(len(looks)), key=belief)] if len(looks) > 1 else look
 
@@ -377,6 +387,11 @@ class Predictor:
 def _seen(look: _Look, settings: Settings) -> Region | None:
     """What a look takes for the object."""
     return Region.of(look.probability > settings.threshold, look.window.box)
+
+
+def _alike(extent: float, usual: float) -> float:
+    """1 for a mask as large as usual, 0 for half or twice that; 0 where nothing is usual."""
+    return max(0.0, 1 - abs(math.log2(extent / usual))) if usual else 0.0
 
 
 def _centred(probability: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:

@@ -36,6 +36,11 @@ class Region:
         top, left = box[0], box[1]
         return cls(part, (tight[0] + top, tight[1] + left, tight[2] + top, tight[3] + left))
 
+    @property
+    def extent(self) -> int:
+        """The longer side of the box, in pixels."""
+        return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
+
     def within(self, box: Box) -> NDArray[np.bool_]:
         """The mask in another box."""
         part = np.zeros((box[2] - box[0], box[3] - box[1]), dtype=bool)

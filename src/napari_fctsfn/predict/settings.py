@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from napari_fctsfn.errors import InputError
@@ -29,11 +30,14 @@ class Settings:
         Drop connected components without a positive click.
     fill_holes : bool
         Fill small holes without a negative click.
+    extent : float
+        Longest side, in pixels of the slice, of objects like the one that is clicked on; at the
+        first click a mask of about this size is believed more. 0: not known.
 
     Raises
     ------
     InputError
-        If the threshold is not between 0 and 1 or the strength not above 0.
+        If the threshold is not between 0 and 1, the strength not above 0, or the extent below 0.
     """
 
     threshold: float = 0.5
@@ -44,6 +48,7 @@ class Settings:
     graph_cut_strength: float = 1.0
     drop_unclicked: bool = True
     fill_holes: bool = True
+    extent: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
@@ -52,6 +57,11 @@ class Settings:
             raise InputError(
                 f"graph_cut_strength must be above 0, not {self.graph_cut_strength!r}; "
                 f"set graph_cut to False to switch it off"
+            )
+
+        if not 0 <= self.extent < math.inf:
+            raise InputError(
+                f"extent must be a number of pixels, 0 if it is not known, not {self.extent!r}"
             )
 
     def raw(self, threshold: float = 0.49) -> Settings:
