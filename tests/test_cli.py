@@ -17,7 +17,8 @@ import tifffile
 import torch
 from typer.testing import CliRunner
 
-from napari_fctsfn.cli import app, stacks
+from napari_fctsfn.batch import work as stacks
+from napari_fctsfn.cli import app
 from napari_fctsfn.cli import train as train_verb
 from napari_fctsfn.clicks import Click, Clicks, read_clicks
 from napari_fctsfn.models import ModelCard, choose_model, load_model, register_model, save_model
@@ -234,7 +235,7 @@ CLICK = ("--positive", "10,20")
         (("grey.png", "--positive", "-1,20"), "row -1, column 20 is outside"),
         (("grey.png", *CLICK, "--slice", "0"), "slice 0 of a single picture"),
         (("grey.png", *CLICK, "--slice", "first"), "'first' is no slice"),
-        (("stack.tif", *CLICK), "5 slices: choose one with --slice"),
+        (("stack.tif", *CLICK), "5 slices: say in which one a click lies"),
         (("stack.tif", *CLICK, "--slice", "5"), "no slice 5: the image has 5 slices, from 0 on"),
         (("stack.tif", *CLICK, "--slice", "-1"), "no slice -1"),
         (("stack.tif", *CLICK, "--slice", "1,2"), "slice 1,2 needs 1 number, such as 0"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from napari_fctsfn.cli import benchmark, demo, evaluate, models, propagate, segment, train
+from napari_fctsfn.cli import batch, benchmark, demo, evaluate, models, propagate, segment, train
 from napari_fctsfn.cli.errors import Commands, Debug
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ def napari_fctsfn(_debug: Debug = False) -> None:
 app.command(cls=segment.Segment)(segment.segment)
 app.command()(demo.demo)
 app.command(cls=propagate.Propagate)(propagate.propagate)
+app.command()(batch.batch)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(benchmark.benchmark)

@@ -68,7 +68,7 @@ def segment(
     _debug: Debug = False,
 ) -> None:
     """Segment an object of an image from clicks."""
-    from napari_fctsfn.cli import stacks
+    from napari_fctsfn.batch import work as stacks
     from napari_fctsfn.predict.images import read_image, write_tiff
 
     _check_outputs(output, probability, {"the image": image, "--clicks": clicks})
@@ -78,12 +78,11 @@ def segment(
     pixels = read_image(image)
     work = stacks.arrange(pixels, [*from_file, *map(stacks.Placed, typed)], chosen)
     predictor = load_predictor(model, device)
-    labels, foreground = stacks.replay(
-        predictor, pixels, work, keep_probability=probability is not None
-    )
+    found = stacks.replay(predictor, pixels, work, keep_probability=probability is not None)
+    labels = found.labels
     write_tiff(output, labels)
-    if probability is not None and foreground is not None:
-        write_tiff(probability, foreground)
+    if probability is not None and found.probability is not None:
+        write_tiff(probability, found.probability)
     count = int((labels > 0).sum())
     if not any(click.positive for planes in work.values() for c in planes.values() for click in c):
         typer.echo("all clicks are on the background: give a --positive one", err=True)

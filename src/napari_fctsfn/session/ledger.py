@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_fctsfn.clicks import Clicks
+from napari_fctsfn.errors import InputError
 from napari_fctsfn.session.annotation import Annotation, Note
 from napari_fctsfn.session.history import (
     ClickEdit,
@@ -38,7 +39,7 @@ Entry = Command | Literal["undo", "redo"]
 """What a journal holds: something done, or a step back or forth."""
 
 
-class SessionError(ValueError):
+class SessionError(InputError):
     """What was asked for cannot be done; the message says why and what to do."""
 
 

@@ -129,10 +129,13 @@ def rebuild(
         Written in place, objects in the order of their labels.
     """
     replayer = Replayer(predictor)
+    # another image may have been predicted with the same predictor before
+    image_key = object()
     for label, planes in sorted(objects.items()):
         for plane, annotation in planes.items():
             replay = Replay(label, plane, annotation.clicks, annotation.given, annotation.base)
-            prediction = replayer.predict(replay, image_of(plane), normalisation, plane)
+            key = (image_key, plane)
+            prediction = replayer.predict(replay, image_of(plane), normalisation, key)
             if prediction is not None:
                 mask = prediction.full_mask()
             elif annotation.given is not None:

@@ -184,5 +184,5 @@ class Rival(ABC):
 def _resize(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[Any]:
     """Bilinear, antialiased where it shrinks."""
     shrinks = size[0] < image.shape[0] or size[1] < image.shape[1]
-    sized = resize(image, size, order=1, anti_aliasing=shrinks)  # type: ignore[no-untyped-call]
+    sized = resize(image, size, order=1, anti_aliasing=shrinks)
     return np.asarray(sized)

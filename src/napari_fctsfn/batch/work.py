@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,37 @@ from napari_fctsfn.predict import Normalisation
 from napari_fctsfn.predict.images import is_rgb
 
 if TYPE_CHECKING:
-    from napari_fctsfn.predict import Predictor
+    from napari_fctsfn.predict import Prediction, Predictor, Settings
 
 Index = tuple[int, ...]
 """Place of a slice on the leading axes of a stack; empty for a single picture."""
 
 Work = dict[int, dict[Index, Clicks]]
 """Clicks of each object, by its label, in each slice."""
+
+Given = dict[tuple[int, Index], NDArray[np.bool_]]
+"""Masks to be corrected, by label and slice."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """What came of an image's clicks.
+
+    Parameters
+    ----------
+    labels : array of uint8, or uint16 or uint32 for larger labels
+        Shaped like the image without its colours; 0 is background. A pixel that two objects claim
+        belongs to the one of the lower label.
+    probability : array of float32, same shape, or None
+        Foreground probability, 0..1; of several objects the largest.
+    certainty : dict of int to dict of tuple of int to float
+        For each object in each slice the predicted IoU, or where the model predicts none the mean
+        probability inside the mask; 0..1.
+    """
+
+    labels: NDArray[Any]
+    probability: NDArray[np.float32] | None
+    certainty: dict[int, dict[Index, float]]
 
 
 @dataclass(frozen=True)
@@ -89,8 +114,8 @@ def arrange(image: NDArray[Any], clicks: Iterable[Placed], slices: Sequence[Inde
             _check(placed.slice, leading)
         elif not places:
             raise InputError(
-                f"the image has {_count(leading)}: choose one with --slice, or name it in the "
-                f"click file"
+                f"the image has {_count(leading)}: say in which one a click lies (--slice, or in "
+                f"the click file)"
             )
         Clicks([placed.click]).check_inside(shape)
         for index in places:
@@ -109,8 +134,15 @@ def arrange(image: NDArray[Any], clicks: Iterable[Placed], slices: Sequence[Inde
 
 
 def replay(
-    predictor: Predictor, image: NDArray[Any], work: Work, *, keep_probability: bool
-) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+    predictor: Predictor,
+    image: NDArray[Any],
+    work: Work,
+    normalisation: Normalisation | None = None,
+    settings: Settings | None = None,
+    given: Given | None = None,
+    *,
+    keep_probability: bool = False,
+) -> Segmented:
     """Replay the clicks of every object and slice.
 
     Parameters
@@ -120,34 +152,59 @@ def replay(
         As for `arrange`.
     work : dict
         From `arrange`.
+    normalisation : Normalisation, optional
+        By default percentiles of the image.
+    settings : Settings, optional
+    given : dict of (int, tuple of int) to array of bool, shape (rows, columns), optional
+        Masks, by label and slice, that the clicks correct.
     keep_probability : bool
         Whether the probability is wanted too; of a stack it takes four bytes a pixel.
 
     Returns
     -------
-    labels : array of uint8, or uint16 or uint32 for larger labels
-        Shaped like the image without its colours; 0 is background. A pixel that two objects claim
-        belongs to the one of the lower label.
-    probability : array of float32, same shape, or None
-        Foreground probability, 0..1; of several objects the largest.
+    Segmented
     """
     planar = _planar(image)
     shape = (*image.shape[:planar], *_shape(image))
-    labels = np.zeros(shape, dtype=np.min_scalar_type(max(work)))
+    labels = np.zeros(shape, dtype=np.min_scalar_type(max(work, default=1)))
     probability = np.zeros(shape, dtype=np.float32) if keep_probability else None
-    normalisation = (
-        Normalisation.for_rgb(image.dtype) if is_rgb(image) else Normalisation.from_array(image)
-    )
+    certainty: dict[int, dict[Index, float]] = {}
+    if normalisation is None:
+        normalisation = usual_normalisation(image)
+    image_key = object()
     for label, planes in work.items():
         for index, clicks in planes.items():
-            predictor.set_image(image[index], normalisation, key=index)
-            last = predictor.replay(clicks)[-1]
+            predictor.set_image(image[index], normalisation, key=(image_key, index))
+            before = None if given is None else given.get((label, index))
+            if before is None:
+                last = predictor.replay(clicks, settings=settings)[-1]
+            else:
+                last = predictor.predict(clicks, before, settings)
+            certainty.setdefault(label, {})[index] = _certainty(last)
             box: tuple[int | slice, ...] = (*index, *last.slices)
             free = labels[box] == 0
             labels[box][last.mask & free] = label
             if probability is not None:
                 np.maximum(probability[box], last.probability, out=probability[box])
-    return labels, probability
+    return Segmented(labels, probability, certainty)
+
+
+def usual_normalisation(image: NDArray[Any]) -> Normalisation:
+    """The range of an image's own values: percentiles, or that of RGB."""
+    return Normalisation.for_rgb(image.dtype) if is_rgb(image) else Normalisation.from_array(image)
+
+
+def planes_of(image: NDArray[Any]) -> list[Index]:
+    """Places of all slices of an image, in their order."""
+    return list(np.ndindex(*image.shape[: _planar(image)]))
+
+
+def _certainty(prediction: Prediction) -> float:
+    """The predicted IoU, or where there is none the mean probability inside the mask; 0..1."""
+    if not math.isnan(prediction.quality):
+        return prediction.quality
+    inside = prediction.probability[prediction.mask]
+    return float(inside.mean()) if inside.size else 0.0
 
 
 def _planar(image: NDArray[Any]) -> int:

@@ -1,0 +1,391 @@
+"""A job from its images to its summary: planned, run anywhere, continued where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_fctsfn._files import replace_file
+from napari_fctsfn.batch.job import Job, JobError, Range, read_job, write_job
+from napari_fctsfn.batch.outputs import digest
+from napari_fctsfn.batch.page import page
+from napari_fctsfn.batch.task import Entry, Task, arranged, output_names, run_task, task_key
+from napari_fctsfn.errors import InputError
+from napari_fctsfn.models import load_model, resolve_model
+from napari_fctsfn.predict.images import is_rgb, read_image
+from napari_fctsfn.predict.normalisation import HIGH_PERCENTILE, LOW_PERCENTILE, Normalisation
+
+JOB, MANIFEST, SUMMARY, PAGE = "job.yaml", "manifest.jsonl", "summary.json", "index.html"
+
+_ATTEMPTS = 2
+"""An image whose worker dies is tried so many times."""
+
+_SAMPLE = 1 << 16
+"""Values of each image that count for the range of all."""
+
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What there is to do.
+
+    Parameters
+    ----------
+    job : Job
+        Resolved: with model hash and, where it is of all images, the intensity range.
+    base : Path
+        The folder that its paths are relative to.
+    tasks : tuple of Task
+        All images, in the order of their paths.
+    kept : dict of str to Entry
+        Images that were done before and need not be done again, by path.
+    """
+
+    job: Job
+    base: Path
+    tasks: tuple[Task, ...]
+    kept: dict[str, Entry]
+
+    @property
+    def folder(self) -> Path:
+        """Where the outputs go."""
+        return self.base / self.job.outputs.folder
+
+    @property
+    def pending(self) -> list[Task]:
+        """What is yet to be done."""
+        return [task for task in self.tasks if task.image not in self.kept]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came of a job.
+
+    Parameters
+    ----------
+    done, skipped, failed : int
+        Images done now, done before, and those that could not be done.
+    seconds : float
+    failures : dict of str to str
+        Why, by path of the image.
+    """
+
+    done: int
+    skipped: int
+    failed: int
+    seconds: float
+    failures: dict[str, str]
+
+
+def plan(job: Job, base: Path, overwrite: bool = False) -> Plan:
+    """Look at what there is to do; nothing is written.
+
+    Parameters
+    ----------
+    job : Job
+    base : Path
+        The folder that its paths are relative to.
+    overwrite : bool
+        Whether files of the outputs' names that are not of this job may be replaced.
+
+    Raises
+    ------
+    JobError
+        If there is no image, two have the same stem, the model is not the one named, or an output
+        is in the way.
+    """
+    base = base.resolve()
+    images = find_images(job, base)
+    model = load_model(resolve_model(_model_path(job.model.name, base)))
+    if job.model.sha256 not in (None, model.sha256):
+        raise JobError(
+            f"the model {job.model.name} here has SHA-256 {model.sha256[:12]}..., the job names "
+            f"{str(job.model.sha256)[:12]}...: give the model it names, or take sha256 out of it"
+        )
+    chosen = job.model.model_copy(
+        update={"name": _model_path(job.model.name, base), "sha256": model.sha256}
+    )
+    given = job
+    job = job.model_copy(update={"model": chosen})
+    if job.normalisation == "job":
+        job = job.model_copy(update={"normalisation": common_range(job, images)})
+    text = job.model_dump_json(by_alias=True)
+    tasks = tuple(Task(text, str(base), str(image)) for image in images)
+    folder = base / job.outputs.folder
+    if folder.exists() and not folder.is_dir():
+        raise JobError(f"outputs.folder {folder} is a file: name a folder")
+    before = read_manifest(folder)
+    kept = {task.image: e for task in tasks if (e := _kept(task, before, folder)) is not None}
+    found = Plan(job, base, tasks, kept)
+    if not overwrite and not _own(folder, given):
+        for task in found.pending:
+            for name in output_names(task):
+                if (folder / name).exists():
+                    raise JobError(
+                        f"{folder / name} is there already and not of this job: choose another "
+                        f"folder, or say --overwrite"
+                    )
+    return found
+
+
+def find_images(job: Job, base: Path) -> list[Path]:
+    """The images that a job's patterns name, in the order of their paths.
+
+    Raises
+    ------
+    JobError
+        If a pattern names none, or two images have the same stem.
+    """
+    found: dict[Path, None] = {}
+    outputs = (base / job.outputs.folder).resolve()
+    for pattern in job.inputs.images:
+        path = Path(pattern)
+        root, rest = (
+            (Path(path.anchor), path.relative_to(path.anchor))
+            if path.anchor
+            else (
+                base,
+                path,
+            )
+        )
+        matches = sorted(m for m in root.glob(str(rest)) if m.is_file())
+        matches = [m for m in matches if not (outputs != base and outputs in m.resolve().parents)]
+        if not matches:
+            raise JobError(f"inputs.images {pattern!r} names no file in {root}")
+        found |= dict.fromkeys(matches)
+    stems: dict[str, Path] = {}
+    for path in found:
+        other = stems.setdefault(path.stem, path)
+        if other != path:
+            raise JobError(
+                f"{other} and {path} have the same stem, so their outputs would have the same "
+                f"names: rename one, or make two jobs"
+            )
+    return sorted(found)
+
+
+def common_range(job: Job, images: Sequence[Path]) -> Range:
+    """Percentiles of all images together; of each at most 65,536 values count.
+
+    Images that cannot be read do not count: they are reported when their turn comes.
+    """
+    values = []
+    for path in images:
+        try:
+            pixels = arranged(read_image(path), job)
+        except InputError:
+            continue
+        if is_rgb(pixels):
+            limits = Normalisation.for_rgb(pixels.dtype)
+            return Range(low=limits.low, high=limits.high)
+        flat = pixels.reshape(-1)[:: max(pixels.size // _SAMPLE, 1)].astype(np.float64)
+        values.append(flat[np.isfinite(flat)])
+    if not values or not sum(map(len, values)):
+        raise JobError("no image can be read, so there is no common intensity range")
+    low, high = np.percentile(np.concatenate(values), [LOW_PERCENTILE, HIGH_PERCENTILE])
+    return Range(low=float(low), high=float(high))
+
+
+def execute(
+    planned: Plan, workers: int = 1, scheduler: str | None = None, stop: Stop | None = None
+) -> Iterator[Entry]:
+    """Do what is pending, in this process, in several, or on a Dask cluster.
+
+    Parameters
+    ----------
+    planned : Plan
+    workers : int
+        Processes on this machine.
+    scheduler : str, optional
+        Address of a Dask scheduler, whose workers do it instead; they must see the same files.
+    stop : callable, optional
+        Asked between images; True ends it.
+
+    Yields
+    ------
+    Entry
+        As images are done; each is in the manifest by then.
+
+    Raises
+    ------
+    JobError
+        If the output folder cannot be written, or the scheduler cannot be reached.
+    """
+    folder = planned.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_job(folder / JOB, planned.job)
+        _write_manifest(folder, planned.kept.values())
+    except OSError as error:
+        raise JobError(f"{folder} cannot be written: {error.strerror}") from None
+    pending = planned.pending
+    if scheduler is not None:
+        entries = _on_cluster(pending, scheduler, stop)
+    elif workers > 1:
+        entries = _in_processes(pending, workers, stop)
+    else:
+        entries = _here(pending, stop)
+    return _recorded(entries, folder)
+
+
+def _recorded(entries: Iterator[Entry], folder: Path) -> Iterator[Entry]:
+    """The same entries, each written into the manifest first."""
+    with (folder / MANIFEST).open("a", encoding="utf-8") as manifest:
+        for entry in entries:
+            manifest.write(entry.line() + "\n")
+            manifest.flush()
+            os.fsync(manifest.fileno())
+            yield entry
+
+
+def finish(planned: Plan, entries: Sequence[Entry], seconds: float) -> Summary:
+    """Write manifest, summary and page of a job; the summary."""
+    every = planned.kept | {entry.image: entry for entry in entries}
+    ordered = [every[task.image] for task in planned.tasks if task.image in every]
+    failures = {entry.image: entry.error for entry in ordered if entry.error}
+    summary = Summary(
+        sum(not entry.error for entry in entries),
+        len(planned.kept),
+        len(failures),
+        round(seconds, 3),
+        failures,
+    )
+    folder = planned.folder
+    _write_manifest(folder, ordered)
+    document = {**summary.__dict__, "model": planned.job.model.model_dump(exclude_none=True)}
+    with replace_file(folder / SUMMARY) as temporary:
+        temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    with replace_file(folder / PAGE) as temporary:
+        temporary.write_text(page(planned.job, ordered), encoding="utf-8")
+    return summary
+
+
+def read_manifest(folder: Path) -> dict[str, Entry]:
+    """The newest entry of every image; lines that are torn or of another kind are left out."""
+    found: dict[str, Entry] = {}
+    try:
+        lines = (folder / MANIFEST).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        try:
+            entry = Entry(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+        found[entry.image] = entry
+    return found
+
+
+def _write_manifest(folder: Path, entries: Any) -> None:
+    with replace_file(folder / MANIFEST) as temporary:
+        temporary.write_text("".join(entry.line() + "\n" for entry in entries), encoding="utf-8")
+
+
+def _kept(task: Task, before: dict[str, Entry], folder: Path) -> Entry | None:
+    """The entry of an image that need not be done again."""
+    entry = before.get(task.image)
+    if entry is None or entry.error or set(entry.files) != set(output_names(task)):
+        return None
+    try:
+        same = entry.key == task_key(task) and all(
+            digest(folder / name) == found for name, found in entry.files.items()
+        )
+    except (OSError, InputError):
+        return None
+    return entry if same else None
+
+
+def _own(folder: Path, job: Job) -> bool:
+    """Whether what is in a folder was written by this job, perhaps with other settings."""
+    try:
+        other = read_job(folder / JOB)
+    except JobError:
+        return False
+    return (other.inputs.images, other.outputs.folder) == (job.inputs.images, job.outputs.folder)
+
+
+def _model_path(name: str, base: Path) -> str:
+    """A model file's path is relative to the job too."""
+    is_path = Path(name).name != name or name.endswith(".safetensors")
+    return str((base / name).resolve()) if is_path else name
+
+
+def _here(pending: Sequence[Task], stop: Stop | None) -> Iterator[Entry]:
+    for task in pending:
+        if stop is not None and stop():
+            return
+        yield run_task(task)
+
+
+def _in_processes(pending: Sequence[Task], workers: int, stop: Stop | None) -> Iterator[Entry]:
+    """In processes of their own; when one dies, what was under way is tried again."""
+    waiting = deque(pending)
+    attempts = dict.fromkeys((task.image for task in pending), 0)
+    context = multiprocessing.get_context("spawn")
+    while waiting:
+        under_way: dict[Future[Entry], Task] = {}
+        pool = ProcessPoolExecutor(min(workers, len(waiting)), mp_context=context)
+        try:
+            while waiting or under_way:
+                if stop is not None and stop():
+                    waiting.clear()
+                while waiting and len(under_way) < workers:
+                    task = waiting.popleft()
+                    under_way[pool.submit(run_task, task)] = task
+                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    entry = future.result()
+                    del under_way[future]
+                    yield entry
+        except BrokenProcessPool:
+            for task in under_way.values():
+                attempts[task.image] += 1
+                if attempts[task.image] < _ATTEMPTS:
+                    waiting.append(task)
+                else:
+                    yield _lost(task)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _lost(task: Task) -> Entry:
+    return Entry(task.image, "", {}, error="its worker died twice, perhaps for lack of memory")
+
+
+def _on_cluster(pending: Sequence[Task], address: str, stop: Stop | None) -> Iterator[Entry]:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise JobError("--scheduler needs Dask: pip install napari-fctsfn[dask]") from None
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, TimeoutError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise JobError(f"no Dask scheduler answers at {address} ({reason}): start one") from None
+    return _from_cluster(client, pending, stop)
+
+
+def _from_cluster(client: Any, pending: Sequence[Task], stop: Stop | None) -> Iterator[Entry]:
+    from distributed import as_completed
+    from distributed.scheduler import KilledWorker
+
+    with client:
+        futures = {client.submit(run_task, task, pure=False, retries=1): task for task in pending}
+        for future in as_completed(list(futures)):
+            if stop is not None and stop():
+                client.cancel(list(futures))
+                return
+            try:
+                yield future.result()
+            except KilledWorker:
+                yield _lost(futures[future])

@@ -1,0 +1,223 @@
+"""Where the clicks of a job come from."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects
+
+from napari_fctsfn.batch.job import Columns, FromFiles, FromMasks, FromSeeds, FromTable
+from napari_fctsfn.batch.work import (
+    Given,
+    Index,
+    Placed,
+    Work,
+    arrange,
+    planes_of,
+    read_placed,
+    usual_normalisation,
+)
+from napari_fctsfn.clicks import Click, Clicks
+from napari_fctsfn.errors import InputError
+from napari_fctsfn.predict import Normalisation
+from napari_fctsfn.predict.images import read_image
+from napari_fctsfn.stack import guide_clicks
+
+_TRUE = {"true", "1", "1.0", "yes", "positive"}
+_FALSE = {"false", "0", "0.0", "no", "negative"}
+
+
+def click_file(source: FromFiles, base: Path, image: Path) -> Path:
+    """The click file of an image.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    folder = image.parent if source.folder is None else base / source.folder
+    names = [f"{image.stem}{source.suffix}{ending}" for ending in (".json", ".csv")]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{image.name} has no click file: {names[0]} or {names[1]} is not in {folder}")
+
+
+def beside(pattern: str, base: Path, image: Path) -> Path:
+    """The path in which ``{stem}`` stands for the stem of an image."""
+    return base / pattern.replace("{stem}", image.stem)
+
+
+def from_file(path: Path, pixels: NDArray[Any]) -> Work:
+    """The clicks of a click file."""
+    return arrange(pixels, read_placed(path), [])
+
+
+def from_table(source: FromTable, base: Path, image: Path, pixels: NDArray[Any]) -> Work:
+    """The clicks on an image in a points table.
+
+    Raises
+    ------
+    InputError
+        If the table cannot be read, lacks a column, or has no click on this image.
+    """
+    path = base / source.path
+    placed = list(_placed(path, source.columns, image))
+    if not placed:
+        raise InputError(f"{path} has no click on {image.name}: look at its column of images")
+    return arrange(pixels, placed, [])
+
+
+def _placed(path: Path, columns: Columns, image: Path) -> Iterator[Placed]:
+    """The clicks on an image, in the order of the table."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the points table {path} cannot be read: {error}") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    present = reader.fieldnames or []
+    for role, name in columns.model_dump(exclude_none=True).items():
+        if name not in present:
+            raise InputError(
+                f"{path} has no column {name!r} for the {role}: it has {', '.join(present)}"
+            )
+    number = 0
+    for line, row in enumerate(reader, 2):
+        if columns.image and row[columns.image] not in (image.stem, image.name):
+            continue
+        number += 1
+        yield Placed(
+            Click(
+                _number(row, columns.row, path, line),
+                _number(row, columns.column, path, line),
+                _is_positive(row, columns.positive, path, line),
+            ),
+            (_whole(row, columns.slice, path, line),) if columns.slice else (),
+            _whole(row, columns.object, path, line) if columns.object else number,
+        )
+
+
+def _number(row: Mapping[str, str], name: str, path: Path, line: int) -> float:
+    try:
+        number = float(row[name])
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{path}, line {line}: {name} is {row[name]!r} and no number")
+    return number
+
+
+def _whole(row: Mapping[str, str], name: str, path: Path, line: int) -> int:
+    number = _number(row, name, path, line)
+    if number != int(number) or number < 0:
+        raise InputError(f"{path}, line {line}: {name} is {row[name]!r} and no whole number")
+    return int(number)
+
+
+def _is_positive(row: Mapping[str, str], name: str | None, path: Path, line: int) -> bool:
+    if name is None:
+        return True
+    text = (row[name] or "").strip().lower()
+    if text not in _TRUE | _FALSE:
+        raise InputError(f"{path}, line {line}: {name} is {row[name]!r}: say true or false")
+    return text in _TRUE
+
+
+def from_seeds(
+    source: FromSeeds, pixels: NDArray[Any], normalisation: Normalisation | None
+) -> Work:
+    """One click on each thing that is found, slice by slice, numbered in reading order.
+
+    Raises
+    ------
+    InputError
+        If nothing is found.
+    """
+    normalisation = normalisation or usual_normalisation(pixels)
+    work: Work = {}
+    for index in planes_of(pixels):
+        grey = normalisation.apply(pixels[index])
+        if grey.ndim == 3:
+            grey = grey[..., :3].mean(axis=2)
+        for row, column in _seeds(source, 1 - grey if source.dark else grey):
+            work[len(work) + 1] = {index: Clicks([Click(row, column)])}
+    if not work:
+        raise InputError(
+            f"no thing of radius {source.radius:g} was found: lower the threshold "
+            f"{source.threshold:g}, or change the radius"
+        )
+    return work
+
+
+def _seeds(source: FromSeeds, grey: NDArray[np.floating[Any]]) -> list[tuple[float, float]]:
+    """Row and column of things that are bright, in reading order."""
+    from skimage.feature import blob_log, peak_local_max
+    from skimage.filters import gaussian
+
+    found: NDArray[Any]
+    if source.method == "log":
+        sigma = source.radius / math.sqrt(2)
+        found = blob_log(
+            grey, min_sigma=sigma, max_sigma=sigma, num_sigma=1, threshold=source.threshold
+        )[:, :2]
+    else:
+        found = peak_local_max(
+            gaussian(grey, source.radius / 2),
+            min_distance=max(round(source.radius), 1),
+            threshold_abs=source.threshold,
+            exclude_border=False,
+        )
+    return sorted((float(row), float(column)) for row, column in found)
+
+
+def from_masks(source: FromMasks, path: Path, pixels: NDArray[Any]) -> tuple[Work, Given]:
+    """Clicks that masks imply, and the masks themselves if they are to be refined.
+
+    Raises
+    ------
+    InputError
+        If they are of another shape, or empty.
+    """
+    labels = labels_like(path, pixels)
+    work: Work = {}
+    given: Given = {}
+    for index in planes_of(pixels):
+        for label, box in enumerate(find_objects(labels[index].astype(np.int64)), 1):
+            if box is None:
+                continue
+            mask = labels[index] == label
+            refine = source.use == "refine"
+            work.setdefault(label, {})[index] = guide_clicks(mask, single=not refine)
+            if refine:
+                given[label, index] = mask
+    if not work:
+        raise InputError(f"{path} has no object: all its labels are 0")
+    return dict(sorted(work.items())), given
+
+
+def labels_like(path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
+    """The labels in a file, which must be shaped like an image without its colours.
+
+    Raises
+    ------
+    InputError
+        If they are not.
+    """
+    labels = read_image(path)
+    first: Index = planes_of(pixels)[0]
+    shape = (*pixels.shape[: len(first)], *pixels[first].shape[:2])
+    if labels.shape != shape or labels.dtype.kind not in "biu":
+        raise InputError(
+            f"{path} has shape {labels.shape} and type {labels.dtype}: labels of this image have "
+            f"shape {shape} and whole numbers"
+        )
+    if labels.dtype.kind == "i" and labels.min() < 0:
+        raise InputError(f"{path} has the label {labels.min()}: labels begin at 0")
+    return labels

@@ -1,0 +1,392 @@
+"""One image of a job, from file to files. This is what a worker does."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_fctsfn import __version__
+from napari_fctsfn.batch.job import (
+    FromFiles,
+    FromMasks,
+    FromPropagation,
+    FromSeeds,
+    FromSession,
+    FromTable,
+    Job,
+    JobError,
+    Range,
+    parse_job,
+)
+from napari_fctsfn.batch.outputs import digest, names, write_all
+from napari_fctsfn.batch.sources import (
+    beside,
+    click_file,
+    from_file,
+    from_masks,
+    from_seeds,
+    from_table,
+    labels_like,
+)
+from napari_fctsfn.batch.work import (
+    Segmented,
+    Work,
+    planes_of,
+    replay,
+    usual_normalisation,
+)
+from napari_fctsfn.clicks import Clicks
+from napari_fctsfn.errors import InputError
+from napari_fctsfn.models import resolve_model
+from napari_fctsfn.predict import Normalisation, Predictor
+from napari_fctsfn.predict.images import read_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class Task:
+    """An image of a job.
+
+    Parameters
+    ----------
+    job : str
+        The job as JSON, resolved: model hash and intensity range are in it.
+    base : str
+        The folder that its paths are relative to.
+    image : str
+        Path of the image.
+    """
+
+    job: str
+    base: str
+    image: str
+
+    @property
+    def path(self) -> Path:
+        """The image."""
+        return Path(self.image)
+
+    def parsed(self) -> Job:
+        """The job."""
+        return parse_job(json.loads(self.job))
+
+    def folder(self) -> Path:
+        """Where the outputs go."""
+        return Path(self.base) / self.parsed().outputs.folder
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the manifest: what came of an image.
+
+    Parameters
+    ----------
+    image : str
+        Its path.
+    key : str
+        SHA-256 of all that its outputs depend on.
+    files : dict of str to str
+        SHA-256 of each file that was written, by its name.
+    objects : int
+    certainty : float or None
+        Least mean certainty of its objects, 0..1; None where there is none.
+    low, high : float
+        The intensity range.
+    seconds : float
+    error : str
+        Why it failed; empty if it did not.
+    """
+
+    image: str
+    key: str
+    files: dict[str, str]
+    objects: int = 0
+    certainty: float | None = None
+    low: float = 0.0
+    high: float = 1.0
+    seconds: float = 0.0
+    error: str = ""
+
+    def line(self) -> str:
+        """As it stands in the manifest."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
+def task_key(task: Task) -> str:
+    """SHA-256 of all that the outputs of an image depend on, or what is missing.
+
+    Raises
+    ------
+    InputError
+        If a file is missing.
+    """
+    job = task.parsed()
+    found = hashlib.sha256()
+    outputs = job.outputs.model_dump(exclude={"folder"})
+    for part in (
+        __version__,
+        job.inputs.model_dump_json(exclude={"images"}),
+        job.clicks.model_dump_json(),
+        job.model.sha256 or "",
+        job.model_dump_json(include={"normalisation", "settings"}),
+        json.dumps(outputs),
+    ):
+        found.update(part.encode() + b"\0")
+    for path in [task.path, *_click_files(job, Path(task.base), task.path)]:
+        try:
+            found.update(digest(path).encode())
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    return found.hexdigest()
+
+
+def run_task(task: Task) -> Entry:
+    """Segment an image and write what the job wants; an error is part of the entry.
+
+    Every process computes with one thread and keeps one model, so that the same image gives the
+    same bytes wherever it is done.
+    """
+    import time
+
+    began = time.perf_counter()
+    try:
+        with _single_thread():
+            entry = _run(task)
+    except InputError as error:
+        return Entry(task.image, "", {}, error=" ".join(str(error).split()))
+    except MemoryError:
+        return Entry(task.image, "", {}, error="it does not fit into memory: use smaller images")
+    except OSError as error:
+        text = f"{error.strerror or error}: {error.filename or task.folder()}"
+        return Entry(task.image, "", {}, error=text)
+    except Exception as error:  # noqa: BLE001  one image must not stop the others
+        text = f"unexpected {type(error).__name__}: {error}"
+        return Entry(task.image, "", {}, error=" ".join(text.split()))
+    return replace(entry, seconds=round(time.perf_counter() - began, 3))
+
+
+def _run(task: Task) -> Entry:
+    job, base = task.parsed(), Path(task.base)
+    key = task_key(task)
+    pixels = arranged(read_image(task.path), job)
+    if isinstance(job.normalisation, Range):
+        normalisation = Normalisation(job.normalisation.low, job.normalisation.high)
+    else:
+        normalisation = usual_normalisation(pixels)
+    predictor = _predictor(job.model.name, job.model.sha256, job.model.device)
+    predictor.settings = job.settings.settings()
+    work, found = segment(job, base, task.path, pixels, normalisation, predictor)
+    folder = task.folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    files = write_all(folder, job.outputs, task.path.stem, pixels, normalisation, work, found)
+    means = [float(np.mean(list(planes.values()))) for planes in found.certainty.values()]
+    return Entry(
+        task.image,
+        key,
+        files,
+        len(means),
+        round(min(means), 4) if means else None,
+        normalisation.low,
+        normalisation.high,
+    )
+
+
+def arranged(pixels: NDArray[Any], job: Job) -> NDArray[Any]:
+    """The image with slices first, then rows and columns, then colours, one channel chosen.
+
+    Raises
+    ------
+    InputError
+        If the axes that the job names do not fit.
+    """
+    axes, channel = job.inputs.axes, job.inputs.channel
+    if axes is None:
+        if channel is not None:
+            raise JobError("inputs.channel needs inputs.axes, which says which axis c is")
+        return pixels
+    if len(axes) != pixels.ndim or len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes):
+        raise InputError(
+            f"inputs.axes is {axes!r} and the image has shape {pixels.shape}: name each axis once"
+        )
+    if "c" in axes:
+        place, count = axes.index("c"), pixels.shape[axes.index("c")]
+        if channel is None or channel >= count:
+            raise InputError(
+                f"inputs.channel is {channel}: the image has channels 0 to {count - 1}"
+            )
+        pixels, axes = pixels.take(channel, axis=place), axes.replace("c", "")
+    order = [n for n, name in enumerate(axes) if name not in "yxs"]
+    order += [axes.index(name) for name in "yxs" if name in axes]
+    return np.ascontiguousarray(pixels.transpose(order))
+
+
+def segment(
+    job: Job,
+    base: Path,
+    image: Path,
+    pixels: NDArray[Any],
+    normalisation: Normalisation,
+    predictor: Predictor,
+) -> tuple[Work, Segmented]:
+    """The clicks on an image, and what came of them.
+
+    Parameters
+    ----------
+    job : Job
+    base : Path
+        The folder that its paths are relative to.
+    image : Path
+    pixels : array
+        From `arranged`.
+    normalisation : Normalisation
+    predictor : Predictor
+
+    Raises
+    ------
+    InputError
+        If there are no clicks, or they do not fit.
+    """
+    source, settings = job.clicks, predictor.settings
+    given = None
+    match source:
+        case FromFiles():
+            work = from_file(click_file(source, base, image), pixels)
+        case FromTable():
+            work = from_table(source, base, image, pixels)
+        case FromSeeds():
+            work = from_seeds(source, pixels, normalisation)
+            if not settings.extent:
+                settings = replace(settings, extent=2 * source.radius)
+        case FromMasks():
+            work, given = from_masks(source, beside(source.path, base, image), pixels)
+        case FromPropagation():
+            return _propagated(source, base, image, pixels, normalisation, predictor)
+        case FromSession():
+            return _session(source, base, image, pixels, predictor)
+    found = replay(
+        predictor,
+        pixels,
+        work,
+        normalisation,
+        settings,
+        given,
+        keep_probability=job.outputs.probability,
+    )
+    return work, found
+
+
+def _propagated(
+    source: FromPropagation,
+    base: Path,
+    image: Path,
+    pixels: NDArray[Any],
+    normalisation: Normalisation,
+    predictor: Predictor,
+) -> tuple[Work, Segmented]:
+    from napari_fctsfn.stack import Stack, annotated, propagate
+
+    labels = labels_like(beside(source.path, base, image), pixels).copy()
+    if labels.ndim != 3:
+        raise InputError(f"{image.name} has shape {pixels.shape}: propagation needs one stack")
+    known = annotated(labels, source.slices)
+    for label, slices in known.items():
+        for index in range(len(labels)):
+            if index not in slices:
+                labels[index][labels[index] == label] = 0
+    image_key = object()
+    stack = Stack(predictor, pixels.__getitem__, normalisation, lambda index: (image_key, index))
+    certainty: dict[int, dict[tuple[int, ...], float]] = {label: {} for label in known}
+    for outcome, step in propagate(stack, labels, known, source.direction):
+        certainty[outcome.label][step.index,] = step.score
+    return {}, Segmented(labels, None, {k: v for k, v in certainty.items() if v})
+
+
+def _session(
+    source: FromSession, base: Path, image: Path, pixels: NDArray[Any], predictor: Predictor
+) -> tuple[Work, Segmented]:
+    from napari_fctsfn.predict.images import is_rgb
+    from napari_fctsfn.session import ImageIdentity, open_session, rebuild
+
+    folder = beside(source.folder, base, image)
+    identity = ImageIdentity.of(image.name, pixels, is_rgb(pixels))
+    opened = open_session(folder, identity)
+    try:
+        session = opened.session
+        labels = np.zeros(session.shape, np.min_scalar_type(max(session.objects, default=1)))
+        rebuild(
+            session.objects,
+            lambda plane: pixels[plane.key],
+            session.normalisation,
+            predictor,
+            labels,
+        )
+    finally:
+        opened.journal.close()
+    work: Work = {}
+    leading = len(planes_of(pixels)[0])
+    for label, planes in sorted(session.objects.items()):
+        for plane, annotation in planes.items():
+            if len(annotation.clicks) and plane.axes == (leading, leading + 1):
+                index = tuple(i for i in plane.index if i is not None)
+                work.setdefault(label, {})[index] = Clicks(annotation.clicks)
+    return work, Segmented(labels, None, {})
+
+
+def _click_files(job: Job, base: Path, image: Path) -> list[Path]:
+    """The files that say where the clicks on an image are."""
+    source = job.clicks
+    match source:
+        case FromFiles():
+            return [click_file(source, base, image)]
+        case FromTable():
+            return [base / source.path]
+        case FromMasks() | FromPropagation():
+            return [beside(source.path, base, image)]
+        case FromSession():
+            folder = beside(source.folder, base, image)
+            files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+            kept = sorted(path for path in files if path.suffix in (".json", ".jsonl", ".npz"))
+            if not kept:
+                raise InputError(f"{image.name} has no session: there is none in {folder}")
+            return kept
+        case FromSeeds():
+            return []
+
+
+@functools.lru_cache(maxsize=1)
+def _predictor(name: str, sha256: str | None, device: str) -> Predictor:
+    """The model, loaded once in a process."""
+    predictor = Predictor.from_pretrained(resolve_model(name), device)
+    if sha256 is not None and predictor.sha256 != sha256:
+        raise JobError(
+            f"the model {name} here has SHA-256 {predictor.sha256[:12]}..., the job names "
+            f"{sha256[:12]}...: give the model it names, or take sha256 out of the job"
+        )
+    return predictor
+
+
+@contextmanager
+def _single_thread() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def output_names(task: Task) -> list[str]:
+    """The files that an image's outputs are written to."""
+    return list(names(task.parsed().outputs, task.path.stem).values())
