@@ -80,9 +80,9 @@ def evaluate(
         str | None,
         typer.Option(
             "--post",
-            metavar="none|default",
-            help="Score the raw probability, or the mask after post-processing. "
-            "[default: none for ritm, default for fctsfn]",
+            metavar="none|paper|default",
+            help="Score the probability, the paper's graph cut of one look at the whole picture, "
+            "or the mask as users get it. [default: none for ritm, paper for fctsfn]",
             show_default=False,
         ),
     ] = None,
@@ -198,7 +198,7 @@ def evaluate(
             "model": name,
             "model_sha256": segmenter.sha256,
             "protocol": rules,
-            "post": "none" if classical else override or ("none" if rules == "ritm" else "default"),
+            "post": "none" if classical else override or ("none" if rules == "ritm" else "paper"),
             "seed": seed,
             "jitter": jitter,
         }
