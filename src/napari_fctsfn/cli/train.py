@@ -186,7 +186,9 @@ def train(
     tensorboard: Annotated[
         bool | None,
         typer.Option(
-            "--tensorboard", help="Log for TensorBoard, too (extra tensorboard).", show_default=False
+            "--tensorboard",
+            help="Log for TensorBoard, too (extra tensorboard).",
+            show_default=False,
         ),
     ] = None,
     _debug: Debug = False,

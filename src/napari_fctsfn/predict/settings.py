@@ -76,6 +76,4 @@ class Settings:
         The network looks at the whole image, and its mask is that of the graph cut and nothing
         else.
         """
-        return replace(
-            self.raw(0.5), zoom=False, consistent=False, flip=False, graph_cut=True
-        )
+        return replace(self.raw(0.5), zoom=False, consistent=False, flip=False, graph_cut=True)

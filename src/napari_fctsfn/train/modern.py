@@ -136,7 +136,15 @@ class TrainSettings:
     def describe(self) -> dict[str, Any]:
         """What decides the result, as plain values for log and model card."""
         values = asdict(self)
-        unimportant = ("data", "output", "workers", "save_every", "minutes", "device", "tensorboard")
+        unimportant = (
+            "data",
+            "output",
+            "workers",
+            "save_every",
+            "minutes",
+            "device",
+            "tensorboard",
+        )
         for name in unimportant:
             del values[name]
         return values | {"mixture": dict(self.mixture), "network": self.network.to_dict()}
