@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from napari_fctsfn import __version__
 from napari_fctsfn.evaluate import (
@@ -20,7 +19,6 @@ from napari_fctsfn.evaluate import (
     read_results,
 )
 from napari_fctsfn.evaluate.rivals import RIVALS
-from napari_fctsfn.evaluate.segmenter import Segmenter
 from napari_fctsfn.models import resolve_model
 from napari_fctsfn.predict import Settings
 from napari_fctsfn.reproduce.items import Item
@@ -165,9 +163,3 @@ class Runs:
                 else sha256(resolve_model(model.name).read_bytes()).hexdigest()
             )
         return self._sha256[model.name]
-
-
-def segmenter_of(model: Model, device: str) -> tuple[Segmenter, dict[str, Any]]:
-    """A model ready to segment, and the settings of the paper's protocol."""
-    settings = protocol_settings(Settings(), "fctsfn")
-    return load_segmenter(model.name, device), {"settings": settings}
