@@ -186,9 +186,9 @@ def main(arguments: list[str] | None = None) -> None:
         each.add_argument("--data", type=Path, required=True)
         each.add_argument("--output", type=Path, required=True)
     options = parser.parse_args(arguments)
-    torch.set_num_threads(2)
     options.run(options)
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(2)
     main()

@@ -300,7 +300,7 @@ def differences(stock: Stock, networks: Sequence[str], others: Sequence[str]) ->
         "",
         f"- {stock.runs.max_clicks} clicks on every object (the paper: 20).",
         "- The weights of the graph cut are our own: the paper gives none.",
-        "- Pictures are shown with the longest side that a model's card says, in the paper as they are.",
+        "- A picture is scaled to the longest side on the model's card, in the paper it is not.",
         "- Classical methods: see `napari_fctsfn.evaluate.rivals`; the paper gives no parameters.",
         "- Intervals draw pictures, and trainings where there are several; the paper has none.",
     ]
