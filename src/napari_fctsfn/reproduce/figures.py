@@ -45,7 +45,7 @@ def draw_curves(item: Item, rows: Sequence[Row], folder: Path) -> None:
     folder : Path
     """
     names = [name for name in SET_NAMES.values() if any(row["set"] == name for row in rows)]
-    figure = _figure(4.2 * len(names), 3.6)
+    figure = _figure(1.5 + 4 * len(names), 3.6)
     panels = np.atleast_1d(figure.subplots(1, len(names), sharey=True))
     for axes, name in zip(panels, names, strict=True):
         here = [row for row in rows if row["set"] == name]
@@ -69,7 +69,9 @@ def draw_curves(item: Item, rows: Sequence[Row], folder: Path) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("mean IoU (%)")
-    panels[-1].legend(fontsize=8)
+    lines = {line.get_label(): line for axes in panels for line in axes.get_lines()}
+    named = {name: line for name, line in lines.items() if not name.startswith("_")}
+    figure.legend(named.values(), named.keys(), loc="outside right center", fontsize=8)
     _save(figure, folder, item.name)
 
 
