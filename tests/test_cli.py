@@ -343,7 +343,7 @@ def test_evaluate_writes_table_and_summary(dataset):
 @pytest.mark.parametrize(
     ("arguments", "post"),
     [
-        (("--protocol", "fctsfn"), "default"),
+        (("--protocol", "fctsfn"), "paper"),
         (("--protocol", "fctsfn", "--post", "none"), "none"),
         (("--protocol", "ritm", "--post", "default"), "default"),
     ],
@@ -371,7 +371,7 @@ def test_an_evaluation_can_be_repeated(dataset):
         (("nowhere",), "nowhere is no data set"),
         (("set", "--list", "nowhere.txt"), "nowhere.txt cannot be read"),
         (("set", "--protocol", "other"), "--protocol other is unknown; choose ritm or fctsfn"),
-        (("set", "--post", "other"), "--post other is unknown; choose none or default"),
+        (("set", "--post", "other"), "--post other is unknown; choose none or paper or default"),
         (("set", "--max-clicks", "0"), "--max-clicks 0"),
         (("set", "--max-clicks", "many"), "Invalid value for '--max-clicks'"),
         (("set", "--limit", "0"), "--limit 0"),

@@ -261,8 +261,17 @@ def test_the_protocols_score_what_they_should() -> None:
         False,
     )
     assert raw.zoom
-    assert protocol_settings(base, "fctsfn").graph_cut
-    assert protocol_settings(base, "fctsfn", "default") == protocol_settings(base, "fctsfn")
+    published = protocol_settings(base, "fctsfn")
+    assert published == Settings(
+        graph_cut=True,
+        graph_cut_strength=2.0,
+        zoom=False,
+        consistent=False,
+        drop_unclicked=False,
+        fill_holes=False,
+    )
+    assert protocol_settings(base, "ritm", "paper") == published
+    assert protocol_settings(base, "fctsfn", "default") == base
     assert protocol_settings(base, "fctsfn", "none") == raw
     assert protocol_settings(base, "ritm", "none") == raw
     assert protocol_settings(base, "ritm", "default") == base

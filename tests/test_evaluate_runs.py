@@ -241,7 +241,7 @@ def test_finished_objects_are_not_evaluated_again(
             asked.append(found.reference)
             yield found
 
-    monkeypatch.setattr("napari_fctsfn.evaluate.evaluate_objects", stopping)
+    monkeypatch.setattr("napari_fctsfn.evaluate.job.evaluate_objects", stopping)
     assert CliRunner().invoke(app, command("out")).exit_code != 0
     assert len(unfinished("out")) == 9
     monkeypatch.undo()
@@ -251,7 +251,7 @@ def test_finished_objects_are_not_evaluated_again(
         asked.extend(objects)
         return evaluate_objects(predictor, objects=objects, **more)
 
-    monkeypatch.setattr("napari_fctsfn.evaluate.evaluate_objects", noting)
+    monkeypatch.setattr("napari_fctsfn.evaluate.job.evaluate_objects", noting)
     evaluate("out")
     assert len(asked) == len(set(asked)) == OBJECTS
     assert [(row["stem"], row["object"]) for row in table("out")][:2] == [("a", "3"), ("b", "1")]
@@ -275,7 +275,7 @@ def test_another_evaluation_is_not_mixed_in(
     here: Path, arguments: tuple[str, ...], different: str
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_fctsfn.evaluate.summarise", lambda *_: 1 / 0)
+        patch.setattr("napari_fctsfn.evaluate.job.summarise", lambda *_: 1 / 0)
         evaluate("out", "--limit", "1", status=1)
     before = unfinished("out")
     assert len(before) == 2

@@ -50,7 +50,9 @@ def test_import_loads_neither_torch_nor_napari_nor_qt() -> None:
     assert run_python(code) == "[]"
 
 
-@pytest.mark.parametrize("room", ["clicks", "network", "models", "predict", "evaluate", "train"])
+@pytest.mark.parametrize(
+    "room", ["clicks", "network", "models", "predict", "evaluate", "reproduce", "train"]
+)
 def test_room_imports_without_gui_and_graph_cut(room: str) -> None:
     code = IMPORT_WITH_BLOCKED.format(blocked={*GUI, "maxflow"}, room=room)
     assert run_python(code) == "imported"

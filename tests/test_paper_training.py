@@ -635,29 +635,32 @@ def test_rotations_and_translations_are_as_often_and_as_far_as_published():
 # -- log and processes -----------------------------------------------------------------------------
 
 
-def test_tensorboard_gets_the_numbers_of_the_log(data, tmp_path, monkeypatch):
-    written = []
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_gets_the_numbers_of_the_log(data, tmp_path):
+    loading = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
+    half = replace(stage(data, tmp_path, steps=4), tensorboard=True, minutes=1e-9)
+    assert train_paper_model(half, "m") is None  # one step, and the rest in a second run
+    train_paper_model(replace(half, minutes=None), "m")
+    written = {
+        (value.tag, event.step): value.tensor.float_val[0]
+        for path in (tmp_path / "tensorboard").iterdir()
+        for event in loading.EventFileLoader(str(path)).Load()
+        for value in event.summary.value
+    }
+    told = {
+        (name, record["step"]): value
+        for record in read_log(tmp_path)
+        for name, value in record.items()
+        if name != "step"
+    }
+    assert len(told) > 4 * 3
+    assert written == pytest.approx(told)
 
-    class Writer:
-        def __init__(self, folder, purge_step):
-            written.append(purge_step)
 
-        def add_scalar(self, name, value, step):
-            written.append((name, step))
-
-        def close(self):
-            written.append("closed")
-
-    fake = SimpleNamespace(SummaryWriter=Writer)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
-    settings = replace(stage(data, tmp_path, steps=2), tensorboard=True)
-    train_paper_model(settings, "m")
-    assert written[0] == 0
-    assert written[-1] == "closed"
-    assert {("loss", 0), ("loss", 1), ("validation_iou", 1), ("rate", 0)} < set(written)
+def test_tensorboard_is_asked_for(data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(InputError, match="needs the package tensorboard"):
-        train_paper_model(replace(settings, steps=3), "m")
+    with pytest.raises(InputError, match=r"pip install 'napari-fctsfn\[tensorboard\]'"):
+        train_paper_model(replace(stage(data, tmp_path), tensorboard=True), "m")
 
 
 PROGRAM = """

@@ -23,7 +23,7 @@ from napari_fctsfn.evaluate.rivals import RIVALS, Rival, load_rival, rival
 from napari_fctsfn.evaluate.rivals.colours import Colours
 from napari_fctsfn.evaluate.rivals.energy import FORWARD, contrast, minimum_cut
 from napari_fctsfn.evaluate.rivals.geodesics import geodesics
-from napari_fctsfn.evaluate.rivals.seeds import brush
+from napari_fctsfn.evaluate.rivals.seeds import brush, with_rim
 
 EIGHT = [step for step in itertools.product((-1, 0, 1), repeat=2) if step != (0, 0)]
 
@@ -411,6 +411,42 @@ def test_random_walks_solve_the_dirichlet_problem(seed):
     sure = np.abs(reach - 0.5) > 0.01
     assert sure.mean() > 0.95
     np.testing.assert_array_equal(mask.ravel()[sure], reach[sure] > 0.5)
+
+
+# -- geodesic matting ------------------------------------------------------------------------------
+
+
+def distance_by_steps(probability, flat, start):
+    """Dijkstra's algorithm in plain Python, a step costing what the probability changes."""
+    distance = np.where(start, 0.0, np.inf)
+    queue = [(0.0, *place) for place in np.argwhere(start).tolist()]
+    while queue:
+        length, row, column = heapq.heappop(queue)
+        for down, right in EIGHT:
+            there = row + down, column + right
+            if not (0 <= there[0] < start.shape[0] and 0 <= there[1] < start.shape[1]):
+                continue
+            change = abs(probability[there] - probability[row, column])
+            new = length + change + flat * np.hypot(down, right)
+            if new < distance[there]:
+                distance[there] = new
+                heapq.heappush(queue, (new, *there))
+    return distance
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_geodesic_matting_compares_how_much_the_probability_changes_on_the_way(seed):
+    method = small("gm", radius=1)
+    image = texture(seed, (13, 17))
+    clicks = Clicks([Click(6, 8), Click(4, 3), Click(10, 14, positive=False)])
+    method.set_image(image)
+    mask = method.predict(clicks).full_mask()
+    seeds = with_rim(brush(clicks, (13, 17), 1))
+    probability = method._prepared.foreground(seeds)
+    near, far = (distance_by_steps(probability, method.flat, seeds * side > 0) for side in (1, -1))
+    sure = np.abs(near - far) > 1e-9
+    assert sure.mean() > 0.9
+    np.testing.assert_array_equal(mask[sure], (near < far)[sure])
 
 
 # -- GrowCut ---------------------------------------------------------------------------------------

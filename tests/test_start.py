@@ -14,12 +14,14 @@ import torchvision
 from safetensors.torch import save_file
 from torch.nn.functional import interpolate
 
+from napari_fctsfn.models import ModelCard, save_model
 from napari_fctsfn.network import NetworkConfig, build_network, paper_config
 from napari_fctsfn.network.vgg16 import BGR_MEAN, BLOCKS, MAP_MEAN
 from napari_fctsfn.train.start import (
     WeightsError,
     load_imagenet,
     load_stage,
+    load_start,
     load_vgg16,
     read_vgg16,
 )
@@ -366,6 +368,36 @@ def test_a_network_that_is_no_part_of_another_is_not_loaded(earlier, later):
     with pytest.raises(WeightsError, match="the earlier network is no part of this one"):
         load_stage(networks[1], networks[0].state_dict())
     assert all(torch.equal(v, before[n]) for n, v in networks[1].state_dict().items())
+
+
+def test_the_layers_that_differ_are_named():
+    network = build_network(paper_config("tslfn-32s", "lite", WIDTH))
+    earlier = network.state_dict()
+    earlier["one.weight"] = torch.zeros(2, 3)
+    changed = next(name for name, value in earlier.items() if value.ndim == 4)
+    earlier[changed] = torch.zeros(7)
+    with pytest.raises(WeightsError) as error:
+        load_stage(network, earlier)
+    assert f"{changed} (7,), here (" in str(error.value)
+    assert str(error.value).endswith("; one.weight (2, 3), here none")
+
+
+@pytest.mark.parametrize("name", ["tslfn-8s", "fctsfn"])
+def test_the_authors_tslfn_is_a_start(name, tmp_path):
+    torch.manual_seed(4)
+    config = replace(paper_config("fctsfn", "vgg16", WIDTH), caffe=True)
+    authors = build_network(config).eval()
+    card = ModelCard(name="fctsfn", version="0", architecture={}, weights_licence="MIT")
+    save_model(tmp_path / "authors.safetensors", authors, card, half=False)
+    network = build_network(paper_config(name, "vgg16", WIDTH))
+    refiner = {k: v.clone() for k, v in network.refiner.state_dict().items()}
+    load_start(network, str(tmp_path / "authors.safetensors"))
+    found, theirs = network.state_dict(), authors.state_dict()
+    assert any(key.startswith("fusion.score_pool3") for key in theirs)
+    for key, value in theirs.items():
+        if not key.startswith("refiner."):
+            assert torch.equal(found[key], value)
+    assert all(torch.equal(v, refiner[k]) for k, v in network.refiner.state_dict().items())
 
 
 # -- EfficientNet-Lite0

@@ -323,3 +323,12 @@ def test_a_second_training_in_the_same_folder_is_refused(settings, monkeypatch):
     train(settings)
     assert [record["step"] for record in read_log(settings)] == [0, 1, 2, 3]
     train(replace(settings, output=settings.output / "other"))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_is_for_this_recipe_too(settings):
+    pytest.importorskip("tensorboard")
+    train_model(replace(settings, steps=1, tensorboard=True), "m")
+    (events,) = (settings.output / "tensorboard").iterdir()
+    assert b"loss" in events.read_bytes()
+    assert "tensorboard" not in settings.describe()

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 import typer
 
-from napari_fctsfn.cli import batch, benchmark, demo, evaluate, models, propagate, segment, train
+from napari_fctsfn.cli import (
+    batch,
+    benchmark,
+    demo,
+    evaluate,
+    models,
+    propagate,
+    reproduce,
+    segment,
+    train,
+)
 from napari_fctsfn.cli.errors import Commands, Debug
 
 app = typer.Typer(
@@ -31,6 +41,7 @@ app.command(cls=propagate.Propagate)(propagate.propagate)
 app.command()(batch.batch)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(reproduce.reproduce)
 app.command()(benchmark.benchmark)
 app.add_typer(models.app, name="models")
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import typer
 
@@ -80,9 +79,9 @@ def evaluate(
         str | None,
         typer.Option(
             "--post",
-            metavar="none|default",
-            help="Score the raw probability, or the mask after post-processing. "
-            "[default: none for ritm, default for fctsfn]",
+            metavar="none|paper|default",
+            help="Score the probability, the paper's graph cut of one look at the whole picture, "
+            "or the mask as users get it. [default: none for ritm, paper for fctsfn]",
             show_default=False,
         ),
     ] = None,
@@ -127,21 +126,10 @@ def evaluate(
 
     What was interrupted goes on where it was when the same command is given again.
     """
-    from tqdm import tqdm
-
     from napari_fctsfn.clicks.simulate import PROTOCOLS
-    from napari_fctsfn.evaluate import (
-        Progress,
-        evaluate_objects,
-        load_segmenter,
-        open_dataset,
-        protocol_settings,
-        summarise,
-        write_results,
-    )
+    from napari_fctsfn.evaluate import Job, load_segmenter, open_dataset, protocol_settings
     from napari_fctsfn.evaluate.coco import SAMPLES
     from napari_fctsfn.evaluate.compare import Comparison
-    from napari_fctsfn.evaluate.parallel import evaluate_here, evaluate_in_processes
     from napari_fctsfn.evaluate.runner import PostProcessing
 
     rules = one_of("--protocol", protocol, PROTOCOLS)
@@ -153,9 +141,9 @@ def evaluate(
     classical = _classical(name, override, decidability)
     data = open_dataset(dataset, split, drawn)
     objects = data.objects(listed, limit, seed)
-    user: dict[str, Any] = {"protocol": rules, "max_clicks": max_clicks, "jitter": jitter}
     others = None if against is None else Comparison.read(against)
     if others is not None:
+        user = {"protocol": rules, "max_clicks": max_clicks, "jitter": jitter}
         others.check(objects, user)
     data.check(objects)
     load = partial(load_segmenter, name, device)
@@ -165,47 +153,17 @@ def evaluate(
         settings = protocol_settings(settings, rules, override)
     if settings.graph_cut and find_spec("maxflow") is None:
         raise InputError("masks after graph cut need PyMaxflow: install it, or give --post none")
-    run = partial(
-        evaluate_objects,
-        dataset=data,
-        settings=settings,
-        decidability=decidability,
-        seed=seed,
-        **user,
-    )
-    about = {
-        **user,
-        "seed": seed,
+    job = Job(data, objects, settings, rules, max_clicks, jitter, seed, decidability, device)
+    told = {
+        "model": name,
         "model_sha256": segmenter.sha256,
-        "settings": asdict(settings),
-        "dataset": data.name,
-        "decidability": decidability,
-        "device": device,
+        "protocol": rules,
+        "post": "none" if classical else override or ("none" if rules == "ritm" else "paper"),
+        "seed": seed,
+        "jitter": jitter,
     }
-    with Progress(output, about, objects) as progress:
-        left = progress.left
-        runs = (
-            evaluate_here(segmenter, run, left)
-            if workers == 1
-            else evaluate_in_processes(load, run, left, workers)
-        )
-        done = len(objects) - len(left)
-        for result in tqdm(runs, total=len(objects), initial=done, unit="object"):
-            progress.add(result)
-        results = progress.results
-        summary = {
-            **summarise(results, max_clicks),
-            "model": name,
-            "model_sha256": segmenter.sha256,
-            "protocol": rules,
-            "post": "none" if classical else override or ("none" if rules == "ritm" else "default"),
-            "seed": seed,
-            "jitter": jitter,
-        }
-        if others is not None:
-            summary["difference"] = others.difference(results)
-        write_results(output, results, summary, max_clicks)
-        progress.remove()
+    summary = job.run(output, segmenter, load, workers=workers, told=told, others=others)
+    assert summary is not None  # without a deadline it is complete
     typer.echo(
         f"{summary['objects']} objects: NoC@85 {summary['noc85']:.2f}, NoC@90 "
         f"{summary['noc90']:.2f}, IoU after 1 click {summary['miou1']:.3f}; see {output}"

@@ -1,4 +1,4 @@
-"""The verbs ``models list``, ``models info`` and ``models import-caffe``."""
+"""The verbs ``models list``, ``info``, ``import-caffe`` and ``counts``."""
 
 from __future__ import annotations
 
@@ -89,6 +89,14 @@ def import_caffe(
 
     entry = import_files(deploy, weights, name)
     typer.echo(f"{entry.name} is registered: {entry.path}")
+
+
+@app.command()
+def counts(_debug: Debug = False) -> None:
+    """Count parameters and operations of the paper's networks: a Markdown table."""
+    from napari_fctsfn.reproduce import counts_table
+
+    typer.echo(counts_table(), nl=False)
 
 
 def _section(title: str, lines: list[str]) -> None:

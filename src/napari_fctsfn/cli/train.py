@@ -185,7 +185,11 @@ def train(
     ] = None,
     tensorboard: Annotated[
         bool | None,
-        typer.Option("--tensorboard", help="Paper: log for TensorBoard, too.", show_default=False),
+        typer.Option(
+            "--tensorboard",
+            help="Log for TensorBoard, too (extra tensorboard).",
+            show_default=False,
+        ),
     ] = None,
     _debug: Debug = False,
 ) -> None:
@@ -207,6 +211,7 @@ def train(
         "precision": precision and one_of("--precision", precision, ["bf16", "fp32"]),
         "save_every": save_every,
         "minutes": minutes,
+        "tensorboard": tensorboard,
     }
     modern = {"mixture": mixture, "share": share, "size": size, "states": states}
     paper = {
@@ -220,7 +225,6 @@ def train(
         "augment": augment,
         "validate_every": validate_every,
         "patience": patience,
-        "tensorboard": tensorboard,
     }
     own, foreign = (modern, paper) if recipe == "modern" else (paper, modern)
     for option in _given(foreign):

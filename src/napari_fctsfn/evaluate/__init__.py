@@ -3,6 +3,7 @@
 from napari_fctsfn.evaluate.compare import Comparison, Difference, paired_difference
 from napari_fctsfn.evaluate.datasets import DataSet
 from napari_fctsfn.evaluate.decidability import decidability_index
+from napari_fctsfn.evaluate.job import Job
 from napari_fctsfn.evaluate.layouts import open_dataset
 from napari_fctsfn.evaluate.loading import load_segmenter
 from napari_fctsfn.evaluate.metrics import clustered_interval, iou, number_of_clicks
@@ -21,6 +22,7 @@ __all__ = [
     "DataSet",
     "DataSetError",
     "Difference",
+    "Job",
     "ObjectReference",
     "ObjectResult",
     "ObjectSet",

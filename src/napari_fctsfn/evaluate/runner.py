@@ -22,7 +22,7 @@ from napari_fctsfn.evaluate.results import ObjectResult
 from napari_fctsfn.evaluate.segmenter import Segmentation, Segmenter
 from napari_fctsfn.predict import Settings
 
-PostProcessing = Literal["none", "default"]
+PostProcessing = Literal["none", "paper", "default"]
 
 
 def protocol_settings(
@@ -35,14 +35,16 @@ def protocol_settings(
     settings : Settings
         The predictor's own.
     protocol : {"ritm", "fctsfn"}
-        ``ritm``: probability above 0.49 and nothing else. ``fctsfn``: after the graph cut.
-    post : {"none", "default"}, optional
-        Overrides the protocol. ``none``: no post-processing. ``default``: that of `settings`, with
-        the graph cut in any case for ``fctsfn``.
+        ``ritm``: probability above 0.49 and nothing else. ``fctsfn``: as `Settings.published`.
+    post : {"none", "paper", "default"}, optional
+        Overrides the protocol. ``none``: as ``ritm``. ``paper``: as ``fctsfn``. ``default``: as the
+        predictor does it for its users.
     """
-    if post == "none" or (post is None and protocol == "ritm"):
-        return settings.raw()
-    return replace(settings, graph_cut=settings.graph_cut or protocol == "fctsfn")
+    if post is None:
+        post = "none" if protocol == "ritm" else "paper"
+    if post == "default":
+        return settings
+    return settings.raw() if post == "none" else settings.published()
 
 
 def evaluate_objects(

@@ -69,3 +69,11 @@ class Settings:
         return replace(
             self, threshold=threshold, graph_cut=False, drop_unclicked=False, fill_holes=False
         )
+
+    def published(self) -> Settings:
+        """These settings as the paper has them (sections 3.4 and 4.1).
+
+        The network looks at the whole image, and its mask is that of the graph cut and nothing
+        else.
+        """
+        return replace(self.raw(0.5), zoom=False, consistent=False, flip=False, graph_cut=True)

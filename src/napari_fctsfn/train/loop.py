@@ -167,7 +167,7 @@ class _Log:
                 from torch.utils.tensorboard import SummaryWriter
             except ModuleNotFoundError:
                 raise InputError(
-                    "--tensorboard needs the package tensorboard: pip install tensorboard"
+                    "--tensorboard needs TensorBoard: pip install 'napari-fctsfn[tensorboard]'"
                 ) from None
             self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
         self._file = (folder / "log.jsonl").open("a", encoding="utf-8")

@@ -98,6 +98,8 @@ class TrainSettings:
         Steps between checkpoints.
     minutes : float, optional
         Stop after so many minutes with a checkpoint; the same call again goes on.
+    tensorboard : bool
+        Whether to log for TensorBoard, too.
     """
 
     data: Path
@@ -120,6 +122,7 @@ class TrainSettings:
     workers: int = 1
     save_every: int = 100
     minutes: float | None = None
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "states", "workers", "save_every"):
@@ -133,7 +136,16 @@ class TrainSettings:
     def describe(self) -> dict[str, Any]:
         """What decides the result, as plain values for log and model card."""
         values = asdict(self)
-        for name in ("data", "output", "workers", "save_every", "minutes", "device"):
+        unimportant = (
+            "data",
+            "output",
+            "workers",
+            "save_every",
+            "minutes",
+            "device",
+            "tensorboard",
+        )
+        for name in unimportant:
             del values[name]
         return values | {"mixture": dict(self.mixture), "network": self.network.to_dict()}
 
@@ -266,7 +278,15 @@ def train(settings: TrainSettings) -> FCTSFN | None:
         ]
 
     batches = ahead(draw, first, settings.workers)
-    if not run(settings, first, batches, take_step, save, deadline=deadline):
+    if not run(
+        settings,
+        first,
+        batches,
+        take_step,
+        save,
+        deadline=deadline,
+        tensorboard=settings.tensorboard,
+    ):
         return None
     return average.cpu().eval()
 

@@ -16,6 +16,9 @@ from napari_fctsfn.models import LoadedModel, load_model, resolve_model
 from napari_fctsfn.network import FCTSFN, NetworkConfig
 from napari_fctsfn.network.vgg16 import BGR_MEAN, BLOCKS
 
+_NAMED = 10
+"""Of layers that differ so many are named."""
+
 _LITE = "tf_efficientnet_lite0"
 _TORCHVISION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of red, green and blue, 0..1, of torchvision's weights."""
@@ -33,7 +36,7 @@ def load_start(network: FCTSFN, start: str) -> LoadedModel | None:
     network : FCTSFN
     start : str
         ``random``, ``imagenet`` (see `load_imagenet`), a file for `read_vgg16`, or the name or file
-        of a model (see `load_stage`).
+        of a model (see `load_stage`). Of the authors' network, see `import_caffe`, it is the TSLFN.
 
     Returns
     -------
@@ -55,7 +58,11 @@ def load_start(network: FCTSFN, start: str) -> LoadedModel | None:
         load_vgg16(network, read_vgg16(path))
         return None
     model = load_model(resolve_model(start))
-    load_stage(network, model.network.state_dict())
+    earlier = model.network.state_dict()
+    if model.network.config.caffe and not network.config.caffe:
+        # The authors' refiner takes both scores and has another first convolution.
+        earlier = {name: v for name, v in earlier.items() if not name.startswith("refiner.")}
+    load_stage(network, earlier)
     return model
 
 
@@ -227,12 +234,17 @@ def load_stage(network: FCTSFN, earlier: Mapping[str, Tensor]) -> list[str]:
         If the earlier network has an entry that this one does not, or of another shape.
     """
     own = network.state_dict()
-    for name, value in earlier.items():
-        if _shape(value) != _shape(own.get(name)):
-            raise WeightsError(
-                f"the earlier network is no part of this one: its {name} has shape "
-                f"{_shape(value)}, here {_shape(own.get(name)) or 'is none'}"
-            )
+    differing = [
+        f"{name} {_shape(value)}, here {_shape(own.get(name)) or 'none'}"
+        for name, value in earlier.items()
+        if _shape(value) != _shape(own.get(name))
+    ]
+    if differing:
+        more = f" and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
+        raise WeightsError(
+            f"the earlier network is no part of this one: it has "
+            f"{'; '.join(differing[:_NAMED])}{more}"
+        )
     network.load_state_dict(earlier, strict=False)
     return [name for name in own if name not in earlier]
 

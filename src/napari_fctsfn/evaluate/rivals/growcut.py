@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import dijkstra
 
 from napari_fctsfn.evaluate.rivals.energy import FORWARD, neighbours
+from napari_fctsfn.evaluate.rivals.geodesics import nearest_stroke, steps_between
 from napari_fctsfn.evaluate.rivals.rival import Rival
 
 _PATIENCE = 1e-6
@@ -31,26 +31,17 @@ class GrowCut(Rival):
 
     def prepare(self, image: NDArray[np.float32]) -> coo_array:
         """The graph of 8 neighbours, a step costing the negative logarithm of what is left."""
-        place = np.arange(image.shape[0] * image.shape[1]).reshape(image.shape[:2])
-        starts, ends, steps, lengths = [], [], [], []
+        steps = []
         for offset in FORWARD:
             here, there = neighbours(image, offset)
-            steps.append(np.linalg.norm(there - here, axis=2).astype(np.float64).ravel())
-            start, end = neighbours(place, offset)
-            starts.append(start.ravel())
-            ends.append(end.ravel())
-            lengths.append(np.full(start.size, np.hypot(*offset)))
-        start, end, step = np.concatenate(starts), np.concatenate(ends), np.concatenate(steps)
-        left = np.maximum(1 - step / max(float(step.max()), 1e-12), _WEAKEST)
-        cost = _PATIENCE * np.concatenate(lengths) - np.log(left)
-        both = (np.concatenate([cost, cost]), (np.r_[start, end], np.r_[end, start]))
-        return coo_array(both, shape=(place.size, place.size)).tocsr()
+            steps.append(np.linalg.norm(there - here, axis=2).astype(np.float64))
+        largest = max(1e-12, *(float(step.max(initial=0)) for step in steps))
+        costs = [
+            _PATIENCE * np.hypot(*offset) - np.log(np.maximum(1 - step / largest, _WEAKEST))
+            for offset, step in zip(FORWARD, steps, strict=True)
+        ]
+        return steps_between(costs, image.shape[:2])
 
     def segment(self, prepared: coo_array, seeds: NDArray[np.int8]) -> NDArray[np.bool_]:
         """Find the stroke that wins each pixel."""
-        given = seeds.ravel()
-        _, _, winner = dijkstra(
-            prepared, indices=np.flatnonzero(given), min_only=True, return_predecessors=True
-        )
-        mask: NDArray[np.bool_] = (given[winner] > 0).reshape(seeds.shape)
-        return mask
+        return nearest_stroke(prepared, seeds)
