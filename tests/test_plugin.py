@@ -938,6 +938,30 @@ def test_a_propagation_stops_where_it_is_unsure_and_goes_there(open_dock: Any) -
     assert (labels == 1).any(axis=(1, 2)).tolist() == [True] * 4 + [False] * 3
 
 
+def test_the_doubtful_slices_are_gone_through_the_farthest_from_clicks_first(
+    open_dock: Any,
+) -> None:
+    viewer, dock = open_dock(grey(7, 40, 50))
+    viewer.dims.set_point(0, 2)
+    with notified("has no masks in a stack yet"):
+        dock.doubt_button.click()
+    click(dock, 2, 20, 25)
+    dock.annotator.propagate("both")
+    assert dock.wait_idle()
+    visited = []
+    for _ in range(3):
+        dock.doubt_button.click()
+        visited.append(viewer.dims.current_step[0])
+    assert visited == [6, 5, 0]
+    assert "slice 0" in dock.hint.text()
+    click(dock, 6, 20, 25)
+    for _ in range(3):
+        dock.doubt_button.click()
+    assert viewer.dims.current_step[0] == 3
+    dock.doubt_button.click()
+    assert "looked at every slice" in dock.hint.text()
+
+
 def test_a_propagation_needs_a_mask_and_somewhere_to_go(open_dock: Any) -> None:
     viewer, dock = open_dock(grey(3, 40, 50))
     viewer.dims.set_point(0, 0)

@@ -28,6 +28,7 @@ from napari_fctsfn.stack import (
     guide_clicks,
     propagate,
     report,
+    worst_first,
 )
 
 RANGE = Normalisation(0.0, 1.0)
@@ -284,3 +285,15 @@ def test_bad_input_is_said_in_a_line(
     done = CliRunner().invoke(app, ["propagate", "stack.tif", *arguments])
     assert done.exit_code == 2, done.output
     assert message in " ".join(done.output.split())
+
+
+@given(
+    found=st.sets(st.integers(0, 30), max_size=12), clicked=st.sets(st.integers(0, 30), max_size=4)
+)
+def test_the_slices_farthest_from_any_click_are_looked_at_first(found, clicked):
+    queue = worst_first(found, clicked)
+    inside = found | clicked
+    assert set(queue) == set(range(min(inside), max(inside) + 1)) - clicked if inside else not queue
+    if clicked:
+        away = [min(abs(z - k) for k in clicked) for z in queue]
+        assert away == sorted(away, reverse=True)

@@ -223,6 +223,10 @@ class Annotator(Editing):
         """Follow the current object through the slices, until it is done, unsure or cancelled."""
         self.propagation.start(direction)
 
+    def worst_slice(self) -> None:
+        """Go to the slice of the current object whose mask is most in doubt, then to the next."""
+        self.propagation.worst()
+
     def cancel(self) -> None:
         """End a propagation; what it has found so far stays, as one step."""
         self.propagation.cancel()

@@ -95,6 +95,11 @@ class AnnotateDock(QWidget):
         for text, direction in _WAYS.items():
             ways.addAction(text, partial(self.annotator.propagate, direction))
         self.follow_button.setMenu(ways)
+        self.doubt_button = QPushButton("Doubtful slice")
+        self.doubt_button.setToolTip(
+            "Go to the slice of this object that is farthest from any click, then to the next"
+        )
+        self.doubt_button.clicked.connect(self.annotator.worst_slice)
         self.progress = QProgressBar()
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.clicked.connect(self.annotator.cancel)
@@ -180,7 +185,8 @@ class AnnotateDock(QWidget):
         grid.addWidget(self.next_button, 2, 0, 1, 2)
         grid.addWidget(self.undo_button, 3, 0)
         grid.addWidget(self.redo_button, 3, 1)
-        grid.addWidget(self.follow_button, 4, 0, 1, 2)
+        grid.addWidget(self.follow_button, 4, 0)
+        grid.addWidget(self.doubt_button, 4, 1)
         grid.addWidget(self.progress, 5, 0)
         grid.addWidget(self.cancel_button, 5, 1)
         column = QVBoxLayout(self)
@@ -254,8 +260,9 @@ class AnnotateDock(QWidget):
     def _refresh_following(self) -> None:
         session = self.annotator.session
         following = self.annotator.propagation.following
-        self.follow_button.setVisible(session is not None and len(session.shape) > 2)
-        self.follow_button.setEnabled(following is None)
+        for button in (self.follow_button, self.doubt_button):
+            button.setVisible(session is not None and len(session.shape) > 2)
+            button.setEnabled(following is None)
         self.progress.setVisible(following is not None)
         self.cancel_button.setVisible(following is not None)
         if following is not None:

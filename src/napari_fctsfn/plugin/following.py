@@ -126,9 +126,7 @@ class Following:
 
     def _at(self, index: int) -> Plane:
         """The slice at a place of the axis."""
-        return Plane(
-            tuple(index if n == self._axis else i for n, i in enumerate(self._plane.index))
-        )
+        return self._plane.at(self._axis, index)
 
 
 def _others(site: Site, label: int, plane: Plane) -> NDArray[np.integer]:

@@ -12,6 +12,7 @@ from napari_fctsfn.plugin.layers import show_plane
 
 if TYPE_CHECKING:
     from napari_fctsfn.plugin.bench import Bench
+    from napari_fctsfn.session import Plane
     from napari_fctsfn.stack import Direction
 
 
@@ -30,6 +31,7 @@ class Propagation:
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
+        self._looked_at: tuple[int, set[Plane]] = (0, set())
         self.following: Following | None = None
 
     def start(self, direction: Direction) -> None:
@@ -46,13 +48,59 @@ class Propagation:
         if not hidden:
             show_warning("No propagation: the image has a single slice.")
             return
-        used = bench.viewer.dims.last_used - (bench.viewer.dims.ndim - len(plane.index))
-        axis = used if used in hidden else hidden[-1]
+        axis = self._axis(hidden, len(plane.index))
         try:
             self.following = Following(site, bench.source, plane, axis, direction)
         except ValueError as error:
             show_warning(f"No propagation: {error}.")
         bench.pump()
+
+    def worst(self) -> None:
+        """Go to the slice of the current object whose mask is most in doubt, then to the next."""
+        from napari_fctsfn.stack import worst_first
+
+        bench = self._bench
+        if (site := bench.sound()) is None:
+            return
+        plane = bench.source.plane()
+        session = site.session
+        label = session.current
+        if plane is None:
+            show_warning(f"No slice to go to: {bench.source.why_no_slice()}.")
+            return
+        hidden = [axis for axis, index in enumerate(plane.index) if index is not None]
+        planes = session.objects.get(label, {})
+        if not hidden or not planes:
+            show_warning(f"No slice to go to: object {label} has no masks in a stack yet.")
+            return
+        axis = self._axis(hidden, len(plane.index))
+        along = {
+            index: annotation
+            for index in range(session.shape[axis])
+            if (annotation := planes.get(plane.at(axis, index))) and not annotation.mask.empty
+        }
+        clicked = {index for index, annotation in along.items() if len(annotation.clicks)}
+        queue = [plane.at(axis, index) for index in worst_first(along, clicked)]
+        seen = self._looked_at[1] if self._looked_at[0] == label else set()
+        left = [each for each in queue if each not in seen]
+        if not left:
+            self._looked_at = (label, set())
+            bench.told = f"Object {label}: you have looked at every slice without a click."
+            bench.changed.emit()
+            return
+        self._looked_at = (label, seen | {left[0]})
+        show_plane(bench.viewer, site.image, left[0])
+        bench.told = (
+            f"Object {label}, slice {left[0].index[axis]}: of those left the farthest from any "
+            f"click. Correct it if it is wrong; {len(left) - 1} more to look at."
+        )
+        bench.changed.emit()
+
+    def _axis(self, hidden: list[int], ndim: int) -> int:
+        """The axis to go along: that of the slider moved last."""
+        dims = self._bench.viewer.dims
+        used = dims.last_used - (dims.ndim - ndim)
+        return used if used in hidden else hidden[-1]
 
     def cancel(self) -> None:
         """End it; what it has found so far stays, as one step."""

@@ -58,6 +58,10 @@ class Plane:
         """
         return cls(tuple(None if i in axes else round(float(x)) for i, x in enumerate(point)))
 
+    def at(self, axis: int, index: int) -> Plane:
+        """The slice at another place of one of the axes it does not span."""
+        return Plane(tuple(index if n == axis else i for n, i in enumerate(self.index)))
+
     @property
     def axes(self) -> tuple[int, int]:
         """The axes of the rows and of the columns, ascending."""

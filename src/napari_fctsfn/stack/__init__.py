@@ -11,6 +11,7 @@ from napari_fctsfn.stack.volume import (
     report,
     stretches,
 )
+from napari_fctsfn.stack.worst import worst_first
 
 __all__ = [
     "Direction",
@@ -25,4 +26,5 @@ __all__ = [
     "propagate",
     "report",
     "stretches",
+    "worst_first",
 ]
