@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from napari.layers import Image
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
@@ -971,3 +972,30 @@ def test_a_propagation_needs_a_mask_and_somewhere_to_go(open_dock: Any) -> None:
     with notified("no slice to go to down"):
         dock.annotator.propagate("down")
     assert dock.wait_idle()
+
+
+def test_a_session_is_opened_and_labels_are_saved_by_naparis_file_menu(
+    open_dock: Any, tmp_path: Path
+) -> None:
+    viewer, dock = open_dock(grey(3, 40, 50))
+    viewer.dims.set_point(0, 1)
+    click(dock, 1, 10, 12)
+    labels = dock.annotator.site.labels
+    folder = Path(labels.metadata["napari-fctsfn session"])
+    before = labels.data.copy()
+    image = viewer.layers[0]
+    dock.annotator.stop()
+    viewer.layers.remove(labels)
+    (opened,) = viewer.open(folder, plugin="napari-fctsfn")
+    assert (opened.data == before).all()
+    dock.labels.choose(opened)
+    assert dock.start()
+    assert [row.clicks for row in dock.objects.model.rows] == [1]
+    opened.scale = (2, 0.5, 0.5)
+    for name in ("a.ome.tif", "a.ome.zarr", "a.json", "a.zip"):
+        saved = opened.save(str(tmp_path / name), plugin="napari-fctsfn")
+        assert saved == [str(tmp_path / name)]
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+        assert (file.asarray() == before).all()
+        assert 'PhysicalSizeZ="2.0"' in file.ome_metadata
+    assert image in viewer.layers

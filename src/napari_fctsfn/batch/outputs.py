@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from napari_fctsfn.batch.job import Outputs
 from napari_fctsfn.batch.work import Index, Segmented, Work, planes_of
 from napari_fctsfn.clicks import ClickRecord, write_clicks
 from napari_fctsfn.errors import InputError
+from napari_fctsfn.formats import measurements, write_ome_tiff
 from napari_fctsfn.predict import Normalisation
 from napari_fctsfn.predict.images import write_tiff
 from napari_fctsfn.predict.normalisation import as_rgb
@@ -30,12 +28,6 @@ _COLOURS = np.array(
     dtype=np.float32,
 )
 """Of outlines, told apart by the colour-blind too (Okabe and Ito 2008)."""
-
-PROPERTIES = (
-    *("area", "centroid", "bbox", "perimeter", "eccentricity", "solidity"),
-    *("axis_major_length", "axis_minor_length", "orientation"),
-    *("intensity_mean", "intensity_min", "intensity_max"),
-)
 
 
 def names(outputs: Outputs, stem: str) -> dict[str, str]:
@@ -73,7 +65,7 @@ def write_all(
         elif kind == "clicks":
             write_clicks(path, records(work))
         elif kind == "measurements":
-            _write_text(path, measurements(image, found.labels))
+            _write_text(path, measurements(found.labels, image))
         else:
             with replace_file(path) as temporary:
                 picture = overlay(image, found.labels, normalisation)
@@ -95,28 +87,6 @@ def records(work: Work) -> list[ClickRecord]:
         for index, clicks in planes.items()
         for click in clicks
     ]
-
-
-def measurements(image: NDArray[Any], labels: NDArray[Any]) -> str:
-    """A table (CSV) with a line for each object in each slice, lengths in pixels."""
-    from skimage.measure import regionprops_table
-
-    stream = io.StringIO()
-    table = csv.writer(stream, lineterminator="\n")
-    header: list[str] | None = None
-    for index in planes_of(image):
-        plane = image[index]
-        grey = plane[..., :3].mean(axis=2) if plane.ndim == 3 else plane
-        found = regionprops_table(
-            labels[index].astype(np.int64), grey, properties=("label", *PROPERTIES)
-        )
-        if header is None:
-            slices = [f"slice-{axis}" for axis in range(len(index))]
-            header = [*slices, *found]
-            table.writerow(header)
-        for row in zip(*found.values(), strict=True):
-            table.writerow([*index, *(value.item() for value in row)])
-    return stream.getvalue()
 
 
 def overlay(
@@ -153,13 +123,7 @@ def _write_labels(path: Path, outputs: Outputs, labels: NDArray[Any]) -> None:
         with replace_file(path) as temporary:
             iio.imwrite(temporary, labels, extension=".png")
     else:
-        import tifffile
-
-        # tifffile's own identifier is random
-        name = uuid.UUID(bytes=hashlib.sha256(labels.tobytes()).digest()[:16], version=4)
-        about = {"axes": "TCZYX"[-labels.ndim :], "UUID": f"urn:uuid:{name}"}
-        with replace_file(path) as temporary:
-            tifffile.imwrite(temporary, labels, ome=True, metadata=about, compression="zlib")
+        write_ome_tiff(path, labels)
 
 
 def _write_text(path: Path, text: str) -> None:

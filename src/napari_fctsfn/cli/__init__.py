@@ -12,6 +12,7 @@ from napari_fctsfn.cli import (
     benchmark,
     demo,
     evaluate,
+    export,
     models,
     propagate,
     reproduce,
@@ -39,6 +40,7 @@ app.command(cls=segment.Segment)(segment.segment)
 app.command()(demo.demo)
 app.command(cls=propagate.Propagate)(propagate.propagate)
 app.command()(batch.batch)
+app.command()(export.export)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(reproduce.reproduce)

@@ -1,0 +1,21 @@
+"""Labels and measurements in the formats of other programs."""
+
+from napari_fctsfn.formats.labels import (
+    About,
+    write_coco,
+    write_ome_tiff,
+    write_ome_zarr,
+    write_rois,
+)
+from napari_fctsfn.formats.measure import measurements
+from napari_fctsfn.formats.outlines import outlines
+
+__all__ = [
+    "About",
+    "measurements",
+    "outlines",
+    "write_coco",
+    "write_ome_tiff",
+    "write_ome_zarr",
+    "write_rois",
+]

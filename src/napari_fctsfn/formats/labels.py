@@ -1,0 +1,285 @@
+"""Labels in the formats that other programs read, with scale and provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from napari_fctsfn._files import replace_file
+from napari_fctsfn.errors import InputError
+from napari_fctsfn.formats.outlines import outlines
+
+_AXES = "TCZYX"
+_KINDS = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of labels besides their pixels.
+
+    Parameters
+    ----------
+    image : str
+        File name of the image.
+    scale : tuple of float
+        Size of a pixel along each axis; empty if it is not known.
+    unit : str
+        Of the scale, such as ``micrometer``; ``pixel`` if it is not known.
+    names : mapping of int to str
+        Names of objects, by label.
+    classes : mapping of int to str
+        Classes of objects, by label.
+    provenance : mapping of str to str
+        Model, hash, versions, whatever says where the labels come from.
+    """
+
+    image: str = ""
+    scale: Sequence[float] = ()
+    unit: str = "pixel"
+    names: Mapping[int, str] = field(default_factory=dict)
+    classes: Mapping[int, str] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    def scale_of(self, ndim: int) -> list[float]:
+        """The scale of every axis, 1 where it is not known."""
+        known = list(self.scale)[-ndim:]
+        return [1.0] * (ndim - len(known)) + [float(size) for size in known]
+
+
+def write_ome_tiff(path: Path, labels: NDArray[Any], about: About | None = None) -> None:
+    """Write labels as OME-TIFF; the same labels give the same bytes.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder must exist.
+    labels : array of int, shape (..., rows, columns), up to five axes
+    about : About, optional
+        Scale of rows, columns and planes, and provenance as the image's description.
+
+    Raises
+    ------
+    InputError
+        If there are more axes.
+    """
+    about = about or About()
+    axes = _axes(labels)
+    # tifffile's own identifier is random
+    name = uuid.UUID(bytes=hashlib.sha256(labels.tobytes()).digest()[:16], version=4)
+    metadata: dict[str, Any] = {"axes": axes, "UUID": f"urn:uuid:{name}", "Name": about.image}
+    if about.provenance:
+        metadata["Description"] = json.dumps(dict(about.provenance), sort_keys=True)
+    for axis, size in zip(axes, about.scale_of(labels.ndim), strict=True):
+        if axis in "XYZ" and about.scale:
+            metadata[f"PhysicalSize{axis}"] = size
+            metadata[f"PhysicalSize{axis}Unit"] = _ome_unit(about.unit)
+    with replace_file(path) as temporary:
+        tifffile.imwrite(temporary, labels, ome=True, metadata=metadata, compression="zlib")
+
+
+def write_ome_zarr(path: Path, labels: NDArray[Any], about: About | None = None) -> None:
+    """Write labels as OME-Zarr (version 0.5, one resolution), chunks of 1024 x 1024.
+
+    Parameters
+    ----------
+    path : Path
+        A folder that is not there yet; it appears when it is complete.
+    labels : array of int, shape (..., rows, columns), up to five axes
+    about : About, optional
+
+    Raises
+    ------
+    InputError
+        If Zarr is not installed, the folder is there, or there are more axes.
+    """
+    try:
+        import zarr
+    except ImportError:
+        raise InputError("OME-Zarr needs Zarr: pip install napari-fctsfn[zarr]") from None
+    about = about or About()
+    if path.exists():
+        raise InputError(f"{path} is there already: choose another name")
+    axes = [
+        {"name": axis.lower(), "type": _KINDS[axis]}
+        | ({"unit": about.unit} if _KINDS[axis] == "space" and about.scale else {})
+        for axis in _axes(labels)
+    ]
+    scale = about.scale_of(labels.ndim)
+    transformation = [{"type": "scale", "scale": scale}]
+    datasets = [{"path": "0", "coordinateTransformations": transformation}]
+    ome: Any = {
+        "version": "0.5",
+        "multiscales": [{"name": about.image, "axes": axes, "datasets": datasets}],
+        "image-label": {
+            "properties": [
+                {"label-value": int(label)}
+                | ({"name": about.names[label]} if about.names.get(label) else {})
+                | ({"class": about.classes[label]} if about.classes.get(label) else {})
+                for label in np.unique(labels).tolist()
+                if label
+            ]
+        },
+    }
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        group = zarr.open_group(
+            temporary,
+            mode="w",
+            zarr_format=3,
+            attributes={"ome": ome, "napari-fctsfn": dict(about.provenance)},
+        )
+        chunks = (1,) * (labels.ndim - 2) + tuple(min(n, _CHUNK) for n in labels.shape[-2:])
+        group.create_array("0", data=np.ascontiguousarray(labels), chunks=chunks)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_coco(path: Path, labels: NDArray[Any], about: About | None = None) -> None:
+    """Write labels as COCO JSON, each object in each slice an annotation, masks as lists of runs.
+
+    Parameters
+    ----------
+    path : Path
+    labels : array of int, shape (..., rows, columns)
+        Each slice is an image of the document; its place is in ``slice``.
+    about : About, optional
+        Classes are the categories; objects without one are of the category ``object``.
+    """
+    about = about or About()
+    rows, columns = (int(size) for size in labels.shape[-2:])
+    categories = sorted({name for name in about.classes.values() if name} | {"object"})
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, (index, plane) in enumerate(_planes(labels), 1):
+        images.append(
+            {"id": number, "file_name": about.image, "height": rows, "width": columns}
+            | ({"slice": list(index)} if index else {})
+        )
+        for label in np.unique(plane).tolist():
+            if not label:
+                continue
+            mask = plane == label
+            places = np.argwhere(mask)
+            top, left = (int(n) for n in places.min(axis=0))
+            bottom, right = (int(n) for n in places.max(axis=0))
+            category = about.classes.get(label) or "object"
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": categories.index(category) + 1,
+                    "object": label,
+                    "name": about.names.get(label, ""),
+                    "area": len(places),
+                    "bbox": [left, top, right - left + 1, bottom - top + 1],
+                    "iscrowd": 0,
+                    "segmentation": {"size": [rows, columns], "counts": runs(mask)},
+                }
+            )
+    document = {
+        "info": {"description": "napari-fctsfn", **about.provenance},
+        "images": images,
+        "categories": [{"id": n, "name": name} for n, name in enumerate(categories, 1)],
+        "annotations": annotations,
+    }
+    with replace_file(path) as temporary:
+        temporary.write_text(json.dumps(document) + "\n", encoding="utf-8")
+
+
+def runs(mask: NDArray[np.bool_]) -> list[int]:
+    """Lengths of runs of background and object in turn, column by column, as COCO counts them."""
+    flat = np.concatenate([[False], mask.ravel(order="F")])
+    changes = np.flatnonzero(np.diff(flat.astype(np.int8)))
+    lengths: list[int] = np.diff(np.concatenate([[0], changes, [mask.size]])).tolist()
+    return lengths
+
+
+def write_rois(path: Path, labels: NDArray[Any], about: About | None = None) -> None:
+    """Write labels as a zip of ImageJ ROIs, one for each object in each slice, holes included.
+
+    Parameters
+    ----------
+    path : Path
+    labels : array of int, shape (..., rows, columns)
+        Of several leading axes the last is ImageJ's z, the one before it its t.
+    about : About, optional
+        Names of objects become names of ROIs.
+
+    Raises
+    ------
+    InputError
+        If roifile is not installed, or there is no object or more than four axes.
+    """
+    try:
+        from roifile import ROI_TYPE, ImagejRoi, roiwrite
+    except ImportError:
+        raise InputError("ImageJ ROIs need roifile: pip install napari-fctsfn[rois]") from None
+    about = about or About()
+    if labels.ndim > 4:
+        raise InputError(f"labels of {labels.ndim} axes do not fit into ImageJ ROIs: at most 4")
+    rois = []
+    for index, plane in _planes(labels):
+        for label in np.unique(plane).tolist():
+            if not label:
+                continue
+            loops = outlines(plane == label)
+            steps: list[float] = []
+            for loop in loops:
+                for number, (row, column) in enumerate(loop.tolist()):
+                    steps += [1 if number else 0, column, row]
+                steps.append(4)
+            corners = np.concatenate(loops)
+            (top, left), (bottom, right) = corners.min(axis=0), corners.max(axis=0)
+            place = "".join(f"-{n}" for n in index)
+            roi = ImagejRoi(
+                roitype=ROI_TYPE.RECT,
+                name=f"{about.names.get(label) or label}{place}",
+                top=int(top),
+                left=int(left),
+                bottom=int(bottom),
+                right=int(right),
+                shape_roi_size=len(steps),
+                multi_coordinates=np.array(steps, dtype=np.float32),
+                z_position=index[-1] + 1 if index else 0,
+                t_position=index[-2] + 1 if len(index) > 1 else 0,
+                position=index[-1] + 1 if len(index) == 1 else 0,
+            )
+            rois.append(roi)
+    if not rois:
+        raise InputError("there is no object to write: all labels are 0")
+    with replace_file(path) as temporary:
+        zipped = temporary.with_suffix(".zip")
+        try:
+            roiwrite(zipped, rois, mode="w")
+            zipped.replace(temporary)
+        finally:
+            zipped.unlink(missing_ok=True)
+
+
+def _planes(labels: NDArray[Any]) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
+    """Every slice and its place."""
+    for index in np.ndindex(*labels.shape[:-2]):
+        yield index, labels[index]
+
+
+def _axes(labels: NDArray[Any]) -> str:
+    if not 2 <= labels.ndim <= len(_AXES):
+        raise InputError(f"labels of {labels.ndim} axes cannot be written: 2 to {len(_AXES)} can")
+    # without channels, as labels have none
+    return "TZYX"[-labels.ndim :] if labels.ndim < len(_AXES) else _AXES
+
+
+def _ome_unit(unit: str) -> str:
+    return {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm"}.get(unit, unit)

@@ -1,0 +1,262 @@
+"""Labels in other programs' formats, read again by those who own the formats."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from skimage.measure import points_in_poly
+from typer.testing import CliRunner
+
+from napari_fctsfn.cli import app
+from napari_fctsfn.clicks import Click, Clicks
+from napari_fctsfn.formats import (
+    About,
+    measurements,
+    outlines,
+    write_coco,
+    write_ome_tiff,
+    write_ome_zarr,
+    write_rois,
+)
+from napari_fctsfn.predict import Normalisation
+from napari_fctsfn.session import ImageIdentity, Journal, Note, Plane, Session
+
+pytestmark = pytest.mark.filterwarnings(
+    # pycocotools, on its own behalf
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
+MASKS = arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 7)))
+ABOUT = About(
+    "cells.tif",
+    (2.0, 0.5, 0.25),
+    "micrometer",
+    {1: "first", 5: ""},
+    {1: "nucleus", 5: ""},
+    {"model": "abc", "program": "napari-fctsfn 0"},
+)
+
+
+def filled(loops: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """Pixels whose centres lie within an odd number of loops."""
+    centres = np.stack(np.mgrid[: shape[0], : shape[1]], axis=-1).reshape(-1, 2) + 0.5
+    inside = np.zeros(len(centres), bool)
+    for loop in loops:
+        inside ^= points_in_poly(centres, loop)
+    return inside.reshape(shape)
+
+
+def winding(loops: list[np.ndarray]) -> list[float]:
+    """Area of each loop, positive if it runs clockwise on the screen."""
+    return [
+        float(np.sum(loop[:, 1] * np.roll(loop[:, 0], -1) - np.roll(loop[:, 1], -1) * loop[:, 0]))
+        / 2
+        for loop in loops
+    ]
+
+
+def some_labels(*leading: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    labels = np.zeros((*leading, 30, 40), np.uint16)
+    for index in np.ndindex(*leading):
+        labels[index][5:15, 5:20] = 1
+        labels[index][8:12, 8:12] = 0
+        labels[index][20:28, 10:35] = 5 * (rng.random((8, 25)) > 0.3)
+    return labels
+
+
+@settings(max_examples=300, deadline=None)
+@given(MASKS)
+def test_outlines_hold_exactly_the_mask(mask):
+    loops = outlines(mask)
+    assert np.array_equal(filled(loops, mask.shape), mask)
+    assert sum(winding(loops)) == mask.sum()
+    for loop in loops:
+        steps = np.diff(np.concatenate([loop, loop[:1]]), axis=0)
+        assert (np.count_nonzero(steps, axis=1) == 1).all()
+        assert (steps[:-1].astype(bool) != steps[1:].astype(bool)).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(mask=MASKS)
+def test_coco_reads_the_same_masks(tmp_path_factory, mask):
+    mask_api = pytest.importorskip("pycocotools.mask")
+    path = tmp_path_factory.getbasetemp() / "coco.json"
+    write_coco(path, mask.astype(np.uint8) * 3)
+    annotations = json.loads(path.read_text())["annotations"]
+    assert len(annotations) == mask.any()
+    for annotation in annotations:
+        runs = mask_api.frPyObjects(annotation["segmentation"], *mask.shape)
+        assert np.array_equal(mask_api.decode(runs).astype(bool), mask)
+        assert mask_api.area(runs) == annotation["area"]
+        assert mask_api.toBbox(runs).tolist() == annotation["bbox"]
+
+
+def test_coco_has_an_image_for_each_slice_and_a_category_for_each_class(tmp_path):
+    coco = pytest.importorskip("pycocotools.coco")
+    labels = some_labels(3)
+    write_coco(tmp_path / "a.json", labels, ABOUT)
+    document = coco.COCO(tmp_path / "a.json")
+    assert [image["slice"] for image in document.dataset["images"]] == [[0], [1], [2]]
+    assert {c["name"] for c in document.dataset["categories"]} == {"nucleus", "object"}
+    nucleus = document.getCatIds(["nucleus"])
+    for image in document.dataset["images"]:
+        (annotation,) = document.loadAnns(document.getAnnIds(image["id"], nucleus))
+        plane = labels[tuple(image["slice"])]
+        assert (document.annToMask(annotation).astype(bool) == (plane == 1)).all()
+        assert annotation["name"] == "first"
+
+
+def test_rois_hold_the_masks_with_their_holes(tmp_path):
+    roifile = pytest.importorskip("roifile")
+    labels = some_labels(2)
+    write_rois(tmp_path / "a.zip", labels, ABOUT)
+    rois = roifile.roiread(tmp_path / "a.zip")
+    assert [roi.name for roi in rois] == ["first-0", "5-0", "first-1", "5-1"]
+    for roi, (z, label) in zip(rois, [(0, 1), (0, 5), (1, 1), (1, 5)], strict=True):
+        loops = [path[:, ::-1] for path in roi.coordinates(multi=True)]
+        assert (filled(loops, (30, 40)) == (labels[z] == label)).all()
+        assert roi.position == z + 1
+
+
+@pytest.mark.parametrize("leading", [(), (3,), (2, 3)])
+def test_ome_tiff_keeps_labels_scale_and_provenance(tmp_path, leading):
+    labels = some_labels(*leading)
+    path = tmp_path / "a.ome.tif"
+    write_ome_tiff(path, labels, ABOUT)
+    first = path.read_bytes()
+    with tifffile.TiffFile(path) as file:
+        assert file.is_ome
+        assert (file.series[0].asarray() == labels).all()
+        text = file.ome_metadata
+    assert 'PhysicalSizeX="0.25"' in text
+    assert 'PhysicalSizeY="0.5"' in text
+    assert ('PhysicalSizeZ="2.0"' in text) == bool(leading)
+    assert "abc" in text
+    write_ome_tiff(path, labels, ABOUT)
+    assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize("leading", [(), (2, 3)])
+def test_ome_zarr_keeps_labels_scale_and_provenance(tmp_path, leading):
+    zarr = pytest.importorskip("zarr")
+    labels = some_labels(*leading)
+    path = tmp_path / "a.zarr"
+    write_ome_zarr(path, labels, ABOUT)
+    group = zarr.open_group(path, mode="r")
+    multiscale = group.attrs["ome"]["multiscales"][0]
+    (dataset,) = multiscale["datasets"]
+    assert (group[dataset["path"]][...] == labels).all()
+    assert [axis["name"] for axis in multiscale["axes"]] == list("tzyx")[-labels.ndim :]
+    (transformation,) = dataset["coordinateTransformations"]
+    assert transformation["scale"] == [1.0, 2.0, 0.5, 0.25][-labels.ndim :]
+    named = {p["label-value"]: p for p in group.attrs["ome"]["image-label"]["properties"]}
+    assert named[1]["name"] == "first"
+    assert set(named) == {1, 5}
+    assert group.attrs["napari-fctsfn"]["model"] == "abc"
+    with pytest.raises(ValueError, match="there already"):
+        write_ome_zarr(path, labels, ABOUT)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr"]
+
+
+def test_measurements_are_in_the_unit_of_the_scale(tmp_path):
+    labels = some_labels(2)
+    image = np.arange(labels.size, dtype=float).reshape(labels.shape)
+    rows = list(csv.DictReader(io.StringIO(measurements(labels, image, ABOUT))))
+    assert len(rows) == 4
+    for row in rows:
+        mask = labels[int(row["slice-0"])] == int(row["label"])
+        assert float(row["area"]) == pytest.approx(mask.sum() * 0.5 * 0.25)
+        plane = image[int(row["slice-0"])]
+        assert float(row["intensity_max"]) == plane[mask].max()
+        assert row["class"] == ("nucleus" if row["label"] == "1" else "")
+    assert "intensity_mean" not in measurements(labels)
+    assert measurements(np.zeros((4, 4), np.uint8)).count("\n") == 1
+
+
+def run(*arguments: str, status: int = 0) -> str:
+    result = CliRunner().invoke(app, ["export", *arguments])
+    assert result.exit_code == status, result.output
+    return result.stdout if status == 0 else result.stderr.strip()
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tifffile.imwrite("labels.tif", some_labels(3), photometric="minisblack")
+    tifffile.imwrite("image.tif", some_labels(3), photometric="minisblack")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("to", "name"),
+    [
+        ("ome-tiff", "a.ome.tif"),
+        ("ome-zarr", "a.zarr"),
+        ("coco", "a.json"),
+        ("rois", "a.zip"),
+        ("csv", "a.csv"),
+    ],
+)
+def test_every_format_is_exported_by_the_command_line(here, to, name):
+    options = ["--image", "image.tif", "--scale", "2,0.5,0.5"]
+    run("labels.tif", "--to", to, "--output", name, *options)
+    assert Path(name).exists()
+    assert not list(here.glob(".*"))
+
+
+def test_a_session_is_exported_with_its_names(here):
+    image = some_labels()
+    session = Session(image.shape, Normalisation(0, 5))
+    labels: np.ndarray[Any, Any] = np.zeros(image.shape, np.uint16)
+    identity, plane = ImageIdentity.of("cells.tif", image), Plane((None, None))
+    with Journal.create(here / "session", session, identity, labels):
+        session.edit_clicks(plane, Clicks([Click(3, 4)]))
+        replay = session.job(lambda _: labels)
+        session.resolve(replay, image == 1, labels, "ab" * 32).apply(labels)
+        session.describe({1: Note("my nucleus", "nucleus")})
+    run("session", "--to", "coco", "--output", "a.json")
+    document = json.loads(Path("a.json").read_text())
+    (annotation,) = document["annotations"]
+    assert (annotation["name"], annotation["area"]) == ("my nucleus", int((image == 1).sum()))
+    assert document["images"][0]["file_name"] == "cells.tif"
+    assert document["info"]["models"] == "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["labels.tif", "--to", "svg", "--output", "a.svg"], "--to svg is unknown"),
+        (["labels.tif", "--to", "csv", "--output", "labels.tif"], "is LABELS itself"),
+        (["labels.tif", "--to", "csv", "--output", "no/a.csv"], "there is no folder no"),
+        (["float.tif", "--to", "csv", "--output", "a.csv"], "float32 and no labels"),
+        (["labels.tif", "--to", "csv", "--output", "a.csv", "--scale", "x"], "--scale x"),
+        (
+            ["labels.tif", "--to", "csv", "--output", "a.csv", "--image", "small.png"],
+            "has shape (3, 4)",
+        ),
+        (["empty.tif", "--to", "rois", "--output", "a.zip"], "all labels are 0"),
+        (["here", "--to", "csv", "--output", "a.csv"], "is no session"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_in_one_sentence(here, arguments, message):
+    tifffile.imwrite("float.tif", np.ones((4, 4), np.float32))
+    tifffile.imwrite("empty.tif", np.zeros((4, 4), np.uint8))
+    iio.imwrite("small.png", np.zeros((3, 4), np.uint8))
+    Path("here").mkdir()
+    before = sorted(here.rglob("*"))
+    error = run(*arguments, status=2)
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert sorted(here.rglob("*")) == before
