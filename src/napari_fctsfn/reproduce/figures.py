@@ -210,3 +210,4 @@ def _save(figure: Any, folder: Path, name: str) -> None:
     for kind in ("png", "svg"):
         with replace_file(folder / f"{name}.{kind}") as temporary:
             figure.savefig(temporary, format=kind, dpi=130)
+        figure.set_layout_engine("none")  # found once, it stays
