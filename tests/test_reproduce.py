@@ -351,6 +351,28 @@ def test_what_cannot_be_made_is_told(
     assert message in run(stock, tmp_path, *arguments, status=2)
 
 
+@pytest.mark.parametrize(
+    ("missing", "asked", "message"),
+    [
+        ("matplotlib", ("--figure", "3"), "figures need matplotlib: pip install"),
+        ("maxflow", ("--table", "7"), "the paper's graph cuts need PyMaxflow"),
+    ],
+)
+def test_what_is_not_installed_is_told_before_anything_is_run(
+    stock: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    missing: str,
+    asked: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.setattr(
+        "napari_fctsfn.reproduce.make.find_spec", lambda name: None if name == missing else name
+    )
+    assert message in run(stock, tmp_path / "out", *asked, status=2)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_without_the_sets_says_where_they_are_looked_for(
     stock: Path, tmp_path: Path
 ) -> None:
