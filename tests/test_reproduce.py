@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -177,7 +178,8 @@ def test_differences_and_what_was_not_run_are_told(made: Path) -> None:
         "- Grabcut: `grabcut`, 2 of 3 objects, drawn with seed 0.",
         "`voc_subset`, photographs of VOC 2012 that the authors published as an example",
         "- Microsoft Coco: no folder coco or coco_mval in the data.",
-        "- TSLFN: `t1.safetensors`, lite, recipe paper, steps 7, seed 1, longest side 64.",
+        "- TSLFN: `t0.safetensors` (seed 0), `t1.safetensors` (seed 1): lite, recipe paper, steps",
+        "longest side 64.",
         "not used, since the paper has no such network: `other.safetensors`",
         "- 3 clicks on every object (the paper: 20).",
         "there are fewer clicks",
@@ -189,12 +191,17 @@ def test_differences_and_what_was_not_run_are_told(made: Path) -> None:
 
 
 def test_what_is_complete_is_not_run_again(
-    stock: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+    stock: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = (made / "report.md").read_text()
+    made = Path(shutil.copytree(made, tmp_path / "copy"))
+    names = [f"table-{number}" for number in (1, 2, 5)]
+    before = {name: (made / f"{name}.csv").read_text() for name in names}
     monkeypatch.setattr("napari_fctsfn.evaluate.job.evaluate_objects", None)
-    run(stock, made, "--all", "--also", str(stock / "models" / "other.safetensors"))
-    assert (made / "report.md").read_text() == before
+    tables = [text for name in names for text in ("--table", name[-1])]
+    other = str(stock / "models" / "other.safetensors")
+    said = run(stock, made, *tables, "--also", other)
+    assert said == f"see {made / 'report.md'}\n"
+    assert before == {name: (made / f"{name}.csv").read_text() for name in names}
 
 
 def test_what_is_not_complete_is_told_and_goes_on(
@@ -206,7 +213,7 @@ def test_what_is_not_complete_is_told_and_goes_on(
 
     def stopping(predictor: Any, *, objects: Any, **more: Any) -> Any:
         for found in evaluate_objects(predictor, objects=objects, **more):
-            if len(asked) == 8:
+            if len(asked) == 2:
                 raise KeyboardInterrupt
             asked.append((predictor.sha256, more["dataset"].folder, found.reference))
             yield found
@@ -342,6 +349,28 @@ def test_what_cannot_be_made_is_told(
     stock: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     assert message in run(stock, tmp_path, *arguments, status=2)
+
+
+@pytest.mark.parametrize(
+    ("missing", "asked", "message"),
+    [
+        ("matplotlib", ("--figure", "3"), "figures need matplotlib: pip install"),
+        ("maxflow", ("--table", "7"), "the paper's graph cuts need PyMaxflow"),
+    ],
+)
+def test_what_is_not_installed_is_told_before_anything_is_run(
+    stock: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    missing: str,
+    asked: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.setattr(
+        "napari_fctsfn.reproduce.make.find_spec", lambda name: None if name == missing else name
+    )
+    assert message in run(stock, tmp_path / "out", *asked, status=2)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_without_the_sets_says_where_they_are_looked_for(

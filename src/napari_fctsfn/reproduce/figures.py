@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from napari_fctsfn._files import replace_file
 from napari_fctsfn.clicks import Clicks
 from napari_fctsfn.clicks.simulate import next_click
-from napari_fctsfn.errors import InputError
 from napari_fctsfn.evaluate import ObjectReference, load_segmenter, protocol_settings
 from napari_fctsfn.evaluate.rivals import RIVALS
 from napari_fctsfn.evaluate.segmenter import Segmenter
@@ -194,13 +193,9 @@ def _dotted(image: NDArray[np.uint8], clicks: Clicks) -> NDArray[np.uint8]:
 
 
 def _figure(width: float, height: float) -> Any:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise InputError(
-            "figures need matplotlib: pip install 'napari-fctsfn[plot]', or ask for tables only"
-        ) from None
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -210,3 +205,4 @@ def _save(figure: Any, folder: Path, name: str) -> None:
     for kind in ("png", "svg"):
         with replace_file(folder / f"{name}.{kind}") as temporary:
             figure.savefig(temporary, format=kind, dpi=130)
+        figure.set_layout_engine("none")  # found once, it stays

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from napari_fctsfn._files import replace_file
@@ -83,6 +84,7 @@ def reproduce(plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Path:
         If data or models are missing or damaged, or a package that is needed is not installed.
     """
     items = [ITEMS[name] for name in plan.items]
+    _check_packages(items)
     sets = find_sets(plan.data, plan.limit, plan.seed)
     found = find_models(plan.models)
     models = found.models | {name: [Model(name)] for name in CLASSICAL}
@@ -108,6 +110,16 @@ def reproduce(plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Path:
     with replace_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
+
+
+def _check_packages(items: list[Item]) -> None:
+    """Raise before hours are spent if something is not installed."""
+    if find_spec("maxflow") is None:
+        raise InputError("the paper's graph cuts need PyMaxflow: pip install PyMaxflow")
+    if any(not item.measures for item in items) and find_spec("matplotlib") is None:
+        raise InputError(
+            "figures need matplotlib: pip install 'napari-fctsfn[plot]', or ask for tables only"
+        )
 
 
 def _make(item: Item, stock: Stock, folder: Path) -> str:

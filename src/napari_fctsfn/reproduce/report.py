@@ -286,13 +286,18 @@ def differences(stock: Stock, networks: Sequence[str], others: Sequence[str]) ->
             lines.append(f"- {SET_NAMES[key]}: {why_no_set(key)}.")
             continue
         one = stock.sets[key]
-        told = one.differs or "all objects"
-        lines.append(f"- {SET_NAMES[key]}: `{one.dataset.folder.name}`, {told}.")
+        lines.append(
+            f"- {SET_NAMES[key]}: `{one.dataset.folder.name}`, {one.differs or 'all objects'}."
+        )
     lines += ["", "Weights:", ""]
     for network in networks:
+        alike: dict[str, list[str]] = {}
         for model in stock.models.get(network, []):
             if model.card is not None:
-                lines.append(f"- {title(network)}: {_weights(model, model.card)}.")
+                seed = model.card.training.get("seed")
+                told = f"`{Path(model.name).name}`" + ("" if seed is None else f" (seed {seed})")
+                alike.setdefault(_weights(model.card), []).append(told)
+        lines += [f"- {title(network)}: {', '.join(who)}: {how}." for how, who in alike.items()]
     lines += [f"- not used, since the paper has no such network: `{name}`." for name in others]
     lines += [
         "",
@@ -307,10 +312,11 @@ def differences(stock: Stock, networks: Sequence[str], others: Sequence[str]) ->
     return "\n".join(lines) + "\n"
 
 
-def _weights(model: Model, card: ModelCard) -> str:
+def _weights(card: ModelCard) -> str:
+    """How a model was trained, but for its seed."""
     training = card.training
-    parts = [f"`{Path(model.name).name}`", str(card.architecture.get("backbone", "lite"))]
-    told = ("recipe", "stage", "optimizer", "steps", "batch", "input", "start", "seed")
+    parts = [str(card.architecture.get("backbone", "lite"))]
+    told = ("recipe", "stage", "optimizer", "steps", "batch", "input", "start")
     parts += [f"{name} {training[name]}" for name in told if name in training]
     if card.training_data:
         parts.append("data " + ", ".join(part.name for part in card.training_data))

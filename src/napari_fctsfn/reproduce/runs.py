@@ -60,9 +60,9 @@ def wanted_by(
     for item in items:
         if item.name in ("figure-7", "figure-8"):
             continue
-        for key, test_set in sets.items():
-            for name in (*item.networks, *(extra if item.extra else ())):
-                for model in models.get(name, []):
+        for name in (*item.networks, *(extra if item.extra else ())):
+            for model in models.get(name, []):
+                for key, test_set in sets.items():
                     place = (model.name, key)
                     # One network may stand under two names, such as TSLFN and TSLFN_4.
                     index = name in deep or (place in found and found[place].decidability)
@@ -113,6 +113,7 @@ class Runs:
             What was run.
         """
         deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        segmenter, loaded = None, ""
         for want in wanted:
             there = self.results(want.model, want.test_set)
             if there is not None and (there[0].decidability or not want.decidability):
@@ -121,7 +122,8 @@ class Runs:
                 return
             want.test_set.dataset.check(want.test_set.objects)
             load = partial(load_segmenter, want.model.name, self.device)
-            segmenter = load()
+            if segmenter is None or loaded != want.model.name:
+                segmenter, loaded = load(), want.model.name
             folder = self._folder(want.model, want.test_set, want.decidability)
             yield f"{want.network} on {want.test_set.dataset.name}: {folder}"
             self._job(want.model, want.test_set, want.decidability).run(
