@@ -999,3 +999,15 @@ def test_a_session_is_opened_and_labels_are_saved_by_naparis_file_menu(
         assert (file.asarray() == before).all()
         assert 'PhysicalSizeZ="2.0"' in file.ome_metadata
     assert image in viewer.layers
+
+
+def test_the_neighbours_of_the_shown_slice_are_prepared_while_nothing_else_is_to_do(
+    open_dock: Any, predictor: Any
+) -> None:
+    viewer, dock = open_dock(grey(9, 40, 50))
+    before = predictor.warmed
+    for place, more in ((5, 1), (4, 0), (8, 2)):
+        viewer.dims.set_point(0, place)
+        assert dock.wait_idle()
+        assert predictor.warmed == before + more
+        before = predictor.warmed
