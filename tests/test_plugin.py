@@ -17,6 +17,7 @@ import pytest
 import tifffile
 from napari.layers import Image
 from napari.utils.notifications import notification_manager
+from npe2 import PluginManager
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
@@ -1011,3 +1012,21 @@ def test_the_neighbours_of_the_shown_slice_are_prepared_while_nothing_else_is_to
         assert dock.wait_idle()
         assert predictor.warmed == before + more
         before = predictor.warmed
+
+
+def test_every_sample_opens_as_the_picture_it_says(make_napari_viewer_proxy: Any) -> None:
+    viewer = make_napari_viewer_proxy()
+    shapes = {
+        "nuclei": (256, 256),
+        "chloroplasts": (512, 512),
+        "chloroplast_stack": (10, 256, 256),
+        "stained_nuclei": (256, 320, 3),
+        "cat": (300, 451, 3),
+    }
+    for key, shape in shapes.items():
+        (layer,) = viewer.open_sample("napari-fctsfn", key)
+        assert layer.data.shape == shape
+        assert layer.rgb == (len(shape) == 3 and shape[-1] == 3)
+        assert layer.data.std() > 10
+    manifest = PluginManager.instance().get_manifest("napari-fctsfn")
+    assert {sample.key for sample in manifest.contributions.sample_data} == set(shapes)
