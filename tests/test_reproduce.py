@@ -308,6 +308,18 @@ def test_a_gain_is_paired_and_counts_saved_clicks() -> None:
     assert (undecided.mean, undecided.verdict) == (0.0, "undecided")
 
 
+def test_trainings_of_one_seed_belong_together() -> None:
+    values = [0.3, 0.5, 0.8, 0.9, 0.2, 0.6]
+    theirs = [results([v + d for v in values]) for d in (-0.1, 0.0, 0.1)]
+    ours = [results([v + d + 0.05 for v in values]) for d in (-0.1, 0.0, 0.1)]
+    paired = gain(ours, theirs, "iou1", "voc")
+    assert paired is not None
+    assert paired.interval == pytest.approx((0.05, 0.05))
+    alone = gain(ours, theirs[:2], "iou1", "voc")
+    assert alone is not None
+    assert np.ptp(alone.interval) > 0.1
+
+
 def test_what_is_not_defined_is_left_out_and_counted() -> None:
     found = cell([results([0.1, 0.2, 0.3])], "free_choice_1", "voc")
     assert found is not None

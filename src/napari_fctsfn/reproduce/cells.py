@@ -106,8 +106,9 @@ def gain(
 ) -> Gain | None:
     """How much better one network is than another; clicks count as gained where they are saved.
 
-    Pictures are drawn for both alike, trainings for each on its own. None if there is no object
-    for which the measure is defined in all trainings of both.
+    Pictures are drawn for both alike, and so are trainings, in their order, if there are as many of
+    both: those of one seed belong together. None if there is no object for which the measure is
+    defined in all trainings of both.
     """
     both = [*better, *worse]
     values, references = _matrix(both, name, key)
@@ -116,7 +117,8 @@ def gain(
     pictures = [reference.stem for reference in references]
     ours, theirs = values[: len(better)], values[len(better) :]
     sign = -1.0 if name == "noc" else 1.0
-    draws = sign * (_draws(ours, pictures, 1) - _draws(theirs, pictures, 2))
+    other = 1 if len(ours) == len(theirs) else 2
+    draws = sign * (_draws(ours, pictures, 1) - _draws(theirs, pictures, other))
     low, high = np.percentile(draws, (2.5, 97.5))
     return Gain(sign * float(ours.mean() - theirs.mean()), (float(low), float(high)))
 
