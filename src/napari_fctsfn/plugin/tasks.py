@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from napari_fctsfn.predict import Normalisation
+    from napari_fctsfn.predict import Channels, Normalisation
     from napari_fctsfn.session import Plane, Replay, Replayer
 
 
@@ -58,16 +58,23 @@ class Slice:
         Its intensity range.
     key : hashable
         Names the content of the slice.
+    channels : Channels, optional
+        What the network sees of an image with an axis of channels.
     """
 
     data: Any
     plane: Plane
     normalisation: Normalisation
     key: Hashable
+    channels: Channels | None = None
 
     def read(self) -> Any:
-        """The slice, (rows, columns) or (rows, columns, 3 or 4); as lazy as the image is."""
-        return self.data[self.plane.key]
+        """The slice, (rows, columns) or (rows, columns, 3 or 4); lazy unless it is in memory."""
+        if isinstance(self.data, np.ndarray) and self.channels is None:
+            return self.data[self.plane.key]
+        from napari_fctsfn.predict import SliceView
+
+        return SliceView(self.data, self.plane.key, self.channels)
 
 
 @dataclass(frozen=True)

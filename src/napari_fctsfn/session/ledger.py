@@ -28,7 +28,7 @@ from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.plane import Plane
 
 if TYPE_CHECKING:
-    from napari_fctsfn.predict import Normalisation
+    from napari_fctsfn.predict import Channels, Normalisation
 
 Labels = NDArray[np.integer[Any]]
 LabelsOf = Callable[[Plane], Labels]
@@ -71,9 +71,11 @@ class Ledger:
         highest: int = 0,
         capacity: int = 65535,
         clock: Callable[[], float] = time.time,
+        channels: Channels | None = None,
     ) -> None:
         self.shape = shape
         self.normalisation = normalisation
+        self.channels = channels
         self.capacity = capacity
         self.history = History()
         self.journal: Callable[[Entry], None] | None = None

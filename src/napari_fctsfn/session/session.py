@@ -33,6 +33,9 @@ class Session(ObjectEditing):
         The largest label that the labels can hold.
     clock : callable
         Gives the time in seconds since 1970.
+    channels : Channels, optional
+        What the network sees of an image with an axis of channels, along which `shape` has one
+        place; the range is then 0 to 1.
 
     Attributes
     ----------
