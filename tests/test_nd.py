@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.plugin import AnnotateDock
 from napari_fctsfn.predict import Channels, Normalisation, SliceView
+from napari_fctsfn.session import Plane, Session, SessionError, ledger
 
 pytestmark = pytest.mark.filterwarnings(
     # napari 0.9 and its dependencies, on their own behalf
@@ -170,3 +172,61 @@ def test_a_slice_view_is_the_slice() -> None:
     view = SliceView(rgb, (2, slice(None), slice(None)))
     assert view.shape == (30, 40, 3)
     assert np.array_equal(view[3:9, 2:4], rgb[2, 3:9, 2:4])
+
+
+def scripted(seed: int) -> tuple[np.ndarray, Any]:  # noqa: C901
+    """Labels and objects after random clicks, strokes, travels and edits."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((60, 70), np.uint16)
+    labels[50:, 60:] = 3
+    plane = Plane((None, None))
+    session = Session((60, 70), Normalisation(0, 1), highest=3, clock=lambda: 0.0)
+
+    def write(patches: Any) -> None:
+        for patch in patches or ():
+            patch.apply(labels)
+
+    for _ in range(120):
+        session.observe(plane, labels)
+        what = rng.choice(["click", "stroke", "undo", "redo", "next", "delete", "merge", "select"])
+        row, column = int(rng.integers(60)), int(rng.integers(70))
+        objects = sorted(session.objects)
+        try:
+            if what == "click":
+                clicks = (*session.clicks(session.current, plane), Click(row, column))
+                session.edit_clicks(plane, Clicks(clicks))
+                replay = session.job(lambda _: labels)
+                mask = np.zeros(labels.shape, bool)
+                for each in replay.clicks:
+                    at = each.pixel
+                    mask[max(at[0] - 4, 0) : at[0] + 5, max(at[1] - 4, 0) : at[1] + 5] = True
+                patch = session.resolve(replay, mask, labels, "model")
+                write([] if patch is None else [patch])
+            elif what == "stroke":
+                value = int(rng.choice([0, 3, session.current, *objects]))
+                labels[row : row + 6, column : column + 3] = value
+                session.painted((row, column, row + 6, column + 3))
+            elif what in ("undo", "redo"):
+                step = session.undo() if what == "undo" else session.redo()
+                write(None if step is None else step.patches)
+            elif what == "next":
+                session.next_object()
+            elif what == "select" and objects:
+                session.select(int(rng.choice(objects)))
+            elif what == "delete" and objects:
+                write(session.delete([int(rng.choice(objects))], lambda _: labels))
+            elif what == "merge" and len(objects) > 1:
+                write(session.merge(objects[0], objects[:2], lambda _: labels))
+        except SessionError:
+            pass
+    return labels, session.objects
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_large_slices_give_what_small_ones_give(monkeypatch: Any, seed: int) -> None:
+    expected = scripted(seed)
+    monkeypatch.setattr(ledger, "WHOLE", 0)
+    monkeypatch.setattr(ledger, "_TILE", 16)
+    labels, objects = scripted(seed)
+    assert (labels == expected[0]).all()
+    assert objects == expected[1]

@@ -54,7 +54,8 @@ def refusal(image: Image | None, labels: Labels | None, channels: int | None = N
     if labels.data.shape != image_shape(image, channels):
         return (
             f"Labels layer “{labels.name}” has shape {labels.data.shape}, image “{image.name}” "
-            f"{image_shape(image, channels)}: choose labels of the image's shape or “New labels layer”."
+            f"{image_shape(image, channels)}: choose labels of the image's shape or “New labels "
+            "layer”."
         )
     return ""
 
@@ -234,9 +235,18 @@ class Site:
             )
         return ""
 
-    def _on_paint(self, _event: Any) -> None:
+    def _on_paint(self, event: Any) -> None:
         if not self._writing:
+            axes = shown_axes(self._viewer, self.image)
+            for indices, *_ in event.value:
+                if axes is None:
+                    self.session.painted(None)
+                elif indices[0].size:
+                    rows, columns = (indices[axis] for axis in axes)
+                    low, end = (rows.min(), columns.min()), (rows.max() + 1, columns.max() + 1)
+                    self.session.painted((int(low[0]), int(low[1]), int(end[0]), int(end[1])))
             self._painted()
 
     def _on_data(self, _event: Any) -> None:
+        self.session.painted(None)
         self._replaced()

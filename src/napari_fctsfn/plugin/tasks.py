@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from napari_fctsfn.predict import Channels, Normalisation
+    from napari_fctsfn.predict.windows import Box
     from napari_fctsfn.session import Plane, Replay, Replayer
 
 
@@ -93,6 +94,8 @@ class Answer:
         Where it was computed.
     model : str
         SHA-256 of the model file.
+    box : (int, int, int, int) or None
+        First row, first column, end row and end column of the window outside which it is empty.
     """
 
     replay: Replay
@@ -100,6 +103,7 @@ class Answer:
     seconds: float
     device: str
     model: str
+    box: Box | None = None
 
 
 def list_choices() -> Choices:
@@ -150,6 +154,7 @@ def predict(replayer: Replayer, piece: Slice, replay: Replay) -> Answer:
     begin = time.perf_counter()
     prediction = replayer.predict(replay, piece.read(), piece.normalisation, piece.key)
     mask = None if prediction is None else prediction.full_mask()
+    box = None if prediction is None else prediction.bbox
     seconds = time.perf_counter() - begin
     predictor = replayer.predictor
-    return Answer(replay, mask, seconds, str(predictor.device), predictor.sha256)
+    return Answer(replay, mask, seconds, str(predictor.device), predictor.sha256, box)
