@@ -15,7 +15,7 @@ from qtpy.QtCore import QObject  # type: ignore[attr-defined]
 
 from napari_fctsfn.plugin.background import single_shot
 from napari_fctsfn.plugin.editing import Editing
-from napari_fctsfn.plugin.keeping import attach, begin, end, reopen
+from napari_fctsfn.plugin.keeping import attach, begin, end, kept_channels, reopen
 from napari_fctsfn.plugin.keys import NEXT, POLARITY, REDO, TAKE_UP, UNDO, Keys
 from napari_fctsfn.plugin.layers import new_labels
 from napari_fctsfn.plugin.predicting import Predicting
@@ -112,7 +112,12 @@ class Annotator(Editing):
             self.warming.later()
             self.changed.emit()
 
-    def start(self, image: Image | None, labels: Labels | None = None) -> bool:
+    def start(
+        self,
+        image: Image | None,
+        labels: Labels | None = None,
+        channels: tuple[int, tuple[int, ...]] | None = None,
+    ) -> bool:
         """Begin to annotate an image.
 
         Parameters
@@ -122,13 +127,17 @@ class Annotator(Editing):
         labels : Labels, optional
             Where the masks go; by default a new layer. One that was annotated here before brings
             its objects and clicks along.
+        channels : (int, tuple of int), optional
+            The axis of the image's channels, and one to three of them for the network to see.
+            Labels that were annotated before bring theirs along.
 
         Returns
         -------
         bool
             Whether it began; if not, a notification says why.
         """
-        reason = refusal(image, labels)
+        channels = kept_channels(labels, channels)
+        reason = refusal(image, labels, None if channels is None else channels[0])
         if not reason and self.assistant.replayer is None:
             reason = "The model is not loaded: wait until the dock says “Ready”."
         if image is None or reason:
@@ -137,11 +146,19 @@ class Annotator(Editing):
         self.stop()
         self.source.watch(image)
         try:
-            session, journal = begin(image, self.source.normalisation(), labels)
+            self.source.choose(channels)
+            seen = self.source.channels
+            session, journal = begin(image, self.source.normalisation(), labels, seen)
         except ValueError as error:
             show_warning(f"Annotation of “{image.name}” cannot begin: {error}.")
             return False
-        self._begin(session, journal, image, new_labels(image) if labels is None else labels)
+        axis = None if channels is None else channels[0]
+        self._begin(
+            session,
+            journal,
+            image,
+            new_labels(image, channels=axis) if labels is None else labels,
+        )
         return True
 
     def reopen(self, image: Image, folder: Path) -> bool:
@@ -162,7 +179,9 @@ class Annotator(Editing):
         except SessionError as error:
             show_warning(f"The session cannot be reopened: {error}.")
             return False
-        self._begin(opened.session, opened.journal, image, new_labels(image, opened.labels))
+        seen = opened.session.channels
+        labels = new_labels(image, opened.labels, None if seen is None else seen.axis)
+        self._begin(opened.session, opened.journal, image, labels)
         return True
 
     def _begin(
@@ -170,6 +189,7 @@ class Annotator(Editing):
     ) -> None:
         """Set everything up around a session."""
         attach(labels, image, journal)
+        self.source.channels = session.channels
         site = self.site = Site(
             session,
             journal,
@@ -194,6 +214,7 @@ class Annotator(Editing):
             self._keys.release()
             site, self.site = self.site, None
             self.problem, self.last, self.told = "", None, ""
+            self.source.channels = None
             self.propagation.forget()
             site.close()
             end(site.session, site.journal)

@@ -9,7 +9,6 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_fctsfn.plugin.assistant import Assistant
-from napari_fctsfn.plugin.layers import show_plane
 from napari_fctsfn.plugin.source import ImageSource
 from napari_fctsfn.session import SessionError, Step
 
@@ -95,7 +94,7 @@ class Bench(QObject):
         for patch in step.patches:
             site.write(patch)
         if step.plane is not None:
-            show_plane(self.viewer, site.image, step.plane)
+            site.show(step.plane)
         self.last = None
         site.show_object()
         self.pump()

@@ -28,6 +28,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_fctsfn.plugin.annotate import Annotator
+from napari_fctsfn.plugin.channels import ChannelChooser
 from napari_fctsfn.plugin.choosers import LayerChooser
 from napari_fctsfn.plugin.keeping import annotated, left_behind
 from napari_fctsfn.plugin.keys import NEXT, POLARITY, REDO, UNDO, native
@@ -75,6 +76,7 @@ class AnnotateDock(QWidget):
         self.labels = LayerChooser(viewer, Labels, "New labels layer", always=True)
         for chooser in (self.image, self.labels):
             chooser.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.channels = ChannelChooser()
         self.model, self.device = _choice(), _choice()
         self.licence = _text("licence")
         self.start_button = QPushButton("Start")
@@ -113,7 +115,7 @@ class AnnotateDock(QWidget):
     def start(self) -> bool:
         """Begin with what is chosen; return whether that worked."""
         annotator = self.annotator
-        if not annotator.start(self.image.layer, self.labels.layer):
+        if not annotator.start(self.image.layer, self.labels.layer, self.channels.choice):
             return False
         self._show_site()
         return not annotator.problem
@@ -169,6 +171,8 @@ class AnnotateDock(QWidget):
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
         form.addRow("Image", self.image)
+        self.channels_label = QLabel("Channels")
+        form.addRow(self.channels_label, self.channels)
         form.addRow("Masks go to", self.labels)
         model = QVBoxLayout()
         model.setSpacing(4)
@@ -223,10 +227,14 @@ class AnnotateDock(QWidget):
         if site is not None:
             self.image.choose(site.image)
             self.labels.choose(site.labels)
+            self.channels.show_channels(site.session.channels)
 
     def _on_image(self) -> None:
         self.labels.choose(annotated(self.image.layer, self.labels.layers))
         self._left_behind = left_behind(self.image.layer)
+        self.channels.offer(self.image.layer)
+        for widget in (self.channels_label, self.channels):
+            widget.setVisible(self.channels.useful)
         self.annotator.preview(self.image.layer)
         self._refresh()
 

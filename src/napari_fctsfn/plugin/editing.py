@@ -11,7 +11,6 @@ from napari.layers import Labels
 from napari.utils.notifications import show_warning
 
 from napari_fctsfn.plugin.bench import Bench
-from napari_fctsfn.plugin.layers import show_plane
 from napari_fctsfn.plugin.masks import label_under_cursor, masks_of
 from napari_fctsfn.session import SessionError, Step
 
@@ -147,7 +146,7 @@ class Editing(Bench):
             return
         shown = self.source.plane()
         plane = shown if shown in planes else next(iter(planes))
-        show_plane(self.viewer, site.image, plane)
+        site.show(plane)
         row, column, end_row, end_column = planes[plane].mask.box
         middle = plane.point((row + end_row - 1) / 2, (column + end_column - 1) / 2)
         world = site.image.data_to_world(middle)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_fctsfn.plugin.layers import full_data
 from napari_fctsfn.session import Plane
 
 if TYPE_CHECKING:
@@ -103,11 +102,10 @@ class Following:
     def _begin(self, predictor: Predictor) -> Iterator[Step]:
         from napari_fctsfn.stack import Stack, stretches
 
-        data = full_data(self._source.layer)
         normalisation = self._site.session.normalisation
 
         def read(index: int) -> Any:
-            return data[self._at(index).key]
+            return self._source.slice(self._at(index), normalisation).read()
 
         def key(index: int) -> Any:
             return self._source.slice(self._at(index), normalisation).key

@@ -23,10 +23,11 @@ from napari_fctsfn.session import (
     last_session,
     new_session_folder,
     open_session,
+    read_header,
 )
 
 if TYPE_CHECKING:
-    from napari_fctsfn.predict import Normalisation
+    from napari_fctsfn.predict import Channels, Normalisation
 
 METADATA = "napari-fctsfn session"
 """Key of the session's folder in the metadata of its labels."""
@@ -40,7 +41,7 @@ def annotated(image: Image | None, labels: Iterable[Labels]) -> Labels | None:
     if image is not None:
         for layer in labels:
             same = layer.metadata.get(_IMAGE) == image.name
-            if same and METADATA in layer.metadata and layer.data.shape == image_shape(image):
+            if same and METADATA in layer.metadata and _fits(layer.data.shape, image):
                 return layer
     return None
 
@@ -54,7 +55,10 @@ def left_behind(image: Image | None) -> Path | None:
 
 
 def begin(
-    image: Image, normalisation: Normalisation, labels: Labels | None
+    image: Image,
+    normalisation: Normalisation,
+    labels: Labels | None,
+    channels: Channels | None = None,
 ) -> tuple[Session, Journal | None]:
     """The session of some labels, or a new one, and the journal that it writes.
 
@@ -65,6 +69,8 @@ def begin(
         The range of intensities for a new session.
     labels : Labels or None
         The labels; None for a layer yet to be made.
+    channels : Channels, optional
+        What the network sees of the image, for a new session.
 
     Raises
     ------
@@ -80,12 +86,16 @@ def begin(
             opened.session.capacity = capacity(labels)
             _catch_up(opened, labels)
             return opened.session, opened.journal
-    shape = image_shape(image)
+    shape = image_shape(image, None if channels is None else channels.axis)
     if labels is None:
-        session, data = Session(shape, normalisation), np.zeros(shape, dtype=np.uint16)
+        session, data = (
+            Session(shape, normalisation, channels=channels),
+            np.zeros(shape, dtype=np.uint16),
+        )
     else:
         data = labels.data
-        session = Session(shape, normalisation, max(int(data.max()), 0), capacity(labels))
+        highest = max(int(data.max()), 0)
+        session = Session(shape, normalisation, highest, capacity(labels), channels=channels)
     try:
         return session, Journal.create(
             new_session_folder(image.name), session, _identity(image), data
@@ -109,6 +119,23 @@ def reopen(image: Image, folder: Path) -> Opened:
     return opened
 
 
+def kept_channels(
+    labels: Labels | None, chosen: tuple[int, tuple[int, ...]] | None
+) -> tuple[int, tuple[int, ...]] | None:
+    """Axis and channels of the session of some labels; `chosen` if they have none."""
+    if labels is None or METADATA not in labels.metadata:
+        return chosen
+    # predict imports torch, which is loaded by the time somebody starts
+    from napari_fctsfn.predict import Channels
+
+    try:
+        kept = read_header(Path(labels.metadata[METADATA])).channels
+        channels = None if kept is None else Channels.from_dict(kept)
+    except (ValueError, TypeError):
+        return chosen
+    return None if channels is None else (channels.axis, channels.chosen)
+
+
 def attach(labels: Labels, image: Image, journal: Journal | None) -> None:
     """Let the labels know their session."""
     if journal is not None:
@@ -123,6 +150,14 @@ def end(session: Session, journal: Journal | None) -> None:
         journal.close()
         if is_empty(journal.folder):
             shutil.rmtree(journal.folder, ignore_errors=True)
+
+
+def _fits(shape: tuple[int, ...], image: Image) -> bool:
+    """Whether labels of this shape may be of an image, perhaps of all its channels at once."""
+    sizes = image_shape(image)
+    return len(shape) == len(sizes) and all(
+        mine in (1, its) for mine, its in zip(shape, sizes, strict=True)
+    )
 
 
 def _identity(image: Image) -> ImageIdentity:

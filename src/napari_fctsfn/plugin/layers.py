@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Labels, Layer, Points
 
 from napari_fctsfn.session.plane import Plane
 
@@ -17,34 +17,60 @@ if TYPE_CHECKING:
 TRANSFORMS = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 """What our layers share with the image, and the events that tell of its changes."""
 
+THICK_POINTS = 16
+"""Points clicked in any channel are so near to the middle of all that every channel shows them."""
+
 
 def full_data(image: Image) -> Any:
     """The image's data at full resolution, possibly lazy; RGB has its channels last."""
     return image.data[0] if image.multiscale else image.data
 
 
-def image_shape(image: Image) -> tuple[int, ...]:
-    """Shape of the labels of an image: its own at full resolution, without RGB channels."""
-    return tuple(int(size) for size in full_data(image).shape[: image.ndim])
+def image_shape(image: Image, channels: int | None = None) -> tuple[int, ...]:
+    """Shape of the labels of an image: its own at full resolution, without RGB channels.
+
+    Parameters
+    ----------
+    image : Image
+    channels : int, optional
+        The axis of the channels: all of them have the same labels, so its size is 1.
+    """
+    sizes = full_data(image).shape[: image.ndim]
+    return tuple(1 if axis == channels else int(size) for axis, size in enumerate(sizes))
 
 
-def transforms(image: Image) -> dict[str, Any]:
-    """Keyword arguments that put a new layer where the image is."""
-    return {name: getattr(image, name) for name in TRANSFORMS}
+def transforms(image: Image, channels: int | None = None, thick: float = 1) -> dict[str, Any]:
+    """Keyword arguments that put a new layer where the image is.
+
+    With an axis of `channels` its single slice is as thick as all channels together, so that the
+    layer is shown whichever of them is; `thick` times as thick brings points nearer to its middle.
+    """
+    places = {name: getattr(image, name) for name in TRANSFORMS}
+    if channels is not None:
+        size = full_data(image).shape[channels]
+        scale, translate = np.array(image.scale), np.array(image.translate)
+        translate[channels] += scale[channels] * (size - 1) / 2
+        scale[channels] *= size * thick
+        places |= {"scale": scale, "translate": translate}
+    return places
 
 
-def follow(image: Image, layers: Iterable[Layer]) -> None:
+def follow(image: Image, layers: Iterable[Layer], channels: int | None = None) -> None:
     """Put layers where the image is."""
     for layer in layers:
-        for name in TRANSFORMS:
-            setattr(layer, name, getattr(image, name))
+        thick = THICK_POINTS if isinstance(layer, Points) else 1
+        for name, value in transforms(image, channels, thick).items():
+            setattr(layer, name, value)
 
 
-def new_labels(image: Image, data: np.ndarray | None = None) -> Labels:
-    """A Labels layer for an image; by default empty, uint16."""
+def new_labels(image: Image, data: np.ndarray | None = None, channels: int | None = None) -> Labels:
+    """A Labels layer for an image; by default empty, uint16.
+
+    Its memory is taken where something is written, so that a huge image costs nothing at first.
+    """
     if data is None:
-        data = np.zeros(image_shape(image), dtype=np.uint16)
-    return Labels(data, name=f"{image.name} objects", **transforms(image))
+        data = np.zeros(image_shape(image, channels), dtype=np.uint16)
+    return Labels(data, name=f"{image.name} objects", **transforms(image, channels))
 
 
 def capacity(labels: Labels) -> int:
@@ -61,7 +87,9 @@ def shown_axes(viewer: Viewer, layer: Layer) -> tuple[int, int] | None:
     return axes[0], axes[1]
 
 
-def shown_plane(viewer: Viewer, layer: Layer, shape: tuple[int, ...]) -> Plane | None:
+def shown_plane(
+    viewer: Viewer, layer: Layer, shape: tuple[int, ...], channels: int | None = None
+) -> Plane | None:
     """The slice of a layer that the viewer shows.
 
     Parameters
@@ -72,26 +100,33 @@ def shown_plane(viewer: Viewer, layer: Layer, shape: tuple[int, ...]) -> Plane |
         The image.
     shape : tuple of int
         Its shape in labels.
+    channels : int, optional
+        The axis of its channels, whose slider says nothing.
 
     Returns
     -------
     Plane or None
-        None in the 3-D view and where the viewer stands outside the image.
+        None in the 3-D view, where the viewer stands outside the image, and where the channels
+        are a displayed axis.
     """
     axes = shown_axes(viewer, layer)
     if axes is None:
         return None
-    point = layer.world_to_data(viewer.dims.point)
+    point = [float(x) for x in layer.world_to_data(viewer.dims.point)]
+    if channels is not None:
+        if channels in axes:
+            return None
+        point[channels] = 0.0
     if min((round(float(x)) for i, x in enumerate(point) if i not in axes), default=0) < 0:
         return None
     plane = Plane.through(point, axes)
     return plane if plane.inside(shape) else None
 
 
-def show_plane(viewer: Viewer, layer: Layer, plane: Plane) -> None:
-    """Move the sliders so that a slice of a layer is shown."""
+def show_plane(viewer: Viewer, layer: Layer, plane: Plane, channels: int | None = None) -> None:
+    """Move the sliders so that a slice of a layer is shown; that of the channels stays."""
     offset = viewer.dims.ndim - layer.ndim
     world = layer.data_to_world(plane.point(0.0, 0.0))
     for axis, index in enumerate(plane.index):
-        if index is not None:
+        if index is not None and axis != channels:
             viewer.dims.set_point(axis + offset, world[axis])

@@ -43,7 +43,9 @@ class Predicting:
     def _predicted(self, site: Site, answer: tasks.Answer) -> None:
         if site is self._bench.sound():
             labels = site.labels_of(answer.replay.plane)
-            patch = site.session.resolve(answer.replay, answer.mask, labels, answer.model)
+            patch = site.session.resolve(
+                answer.replay, answer.mask, labels, answer.model, answer.box
+            )
             if patch is not None:
                 site.write(patch)
             self._bench.last = answer

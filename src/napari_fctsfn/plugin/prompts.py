@@ -11,7 +11,7 @@ import numpy as np
 from napari.layers import Image, Points
 
 from napari_fctsfn.clicks import Click, Clicks
-from napari_fctsfn.plugin.layers import image_shape, transforms
+from napari_fctsfn.plugin.layers import THICK_POINTS, image_shape, transforms
 from napari_fctsfn.session import Plane
 
 # blue and orange of Okabe and Ito: told apart by every kind of colour vision; symbols differ too
@@ -36,15 +36,19 @@ class Prompts:
         The layers get its place and its axes.
     changed : callable
         Called, without arguments, after the annotator has added, moved or removed points.
+    channels : int, optional
+        The axis of the image's channels: clicks are the same in all of them.
     """
 
-    def __init__(self, image: Image, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, image: Image, changed: Callable[[], None], channels: int | None = None
+    ) -> None:
         self._changed = changed
         self._writing = False
         self._label = 0
         self._axes = (image.ndim - 2, image.ndim - 1)
-        self.positive = self._layer(image, True)
-        self.negative = self._layer(image, False)
+        self.positive = self._layer(image, True, channels)
+        self.negative = self._layer(image, False, channels)
         for layer in self.layers:
             layer.events.data.connect(self._on_data)
 
@@ -111,7 +115,7 @@ class Prompts:
                 layer.features = features
         self._set_defaults()
 
-    def _layer(self, image: Image, positive: bool) -> Points:
+    def _layer(self, image: Image, positive: bool, channels: int | None) -> Points:
         layer = Points(
             ndim=image.ndim,
             features=self._features(positive, [], []),
@@ -119,7 +123,7 @@ class Prompts:
             border_color="white",
             border_width=0.15,
             **_LOOK[positive],
-            **transforms(image),
+            **transforms(image, channels, THICK_POINTS),
         )
         # legible at every zoom, in pixels of the screen
         layer.canvas_size_limits = (8, 18)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_error, show_warning
 
 from napari_fctsfn.plugin.following import Following
-from napari_fctsfn.plugin.layers import show_plane
 
 if TYPE_CHECKING:
     from napari_fctsfn.plugin.bench import Bench
@@ -44,7 +43,8 @@ class Propagation:
             show_warning(f"No propagation: {bench.source.why_no_slice()}.")
             return
         bench.observe(site)
-        hidden = [axis for axis, index in enumerate(plane.index) if index is not None]
+        shape = site.session.shape
+        hidden = [n for n, index in enumerate(plane.index) if index is not None and shape[n] > 1]
         if not hidden:
             show_warning("No propagation: the image has a single slice.")
             return
@@ -148,6 +148,6 @@ class Propagation:
         found = f"Object {following.label}: {len(masks)} slices found"
         bench.told = f"{found}{', ' + how if how else ''}. Undo takes them back."
         if following.stop is not None:
-            show_plane(bench.viewer, site.image, following.stop)
+            site.show(following.stop)
             bench.told += f" It was unsure here ({following.reason}): click, and go on from here."
         bench.changed.emit()

@@ -10,7 +10,14 @@ from napari.layers import Image, Labels, Layer
 from napari.utils import DirectLabelColormap
 
 from napari_fctsfn.clicks import Clicks
-from napari_fctsfn.plugin.layers import capacity, follow, image_shape, shown_axes
+from napari_fctsfn.plugin.layers import (
+    capacity,
+    follow,
+    full_data,
+    image_shape,
+    show_plane,
+    shown_axes,
+)
 from napari_fctsfn.plugin.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -23,8 +30,16 @@ _COLORS_AHEAD = 256
 """Labels that get their colour before they are used, once there are colours of choice."""
 
 
-def refusal(image: Image | None, labels: Labels | None) -> str:
-    """Why these layers cannot be annotated, in one sentence; empty if they can."""
+def refusal(image: Image | None, labels: Labels | None, channels: int | None = None) -> str:
+    """Why these layers cannot be annotated, in one sentence; empty if they can.
+
+    Parameters
+    ----------
+    image : Image or None
+    labels : Labels or None
+    channels : int, optional
+        The axis of the image's channels.
+    """
     if image is None:
         return "There is no image to annotate: open one first."
     if image.ndim < 2 or 0 in image_shape(image):
@@ -36,10 +51,11 @@ def refusal(image: Image | None, labels: Labels | None) -> str:
             f"Labels layer “{labels.name}” is multiscale or loaded lazily and cannot be written: "
             "choose “New labels layer”."
         )
-    if labels.data.shape != image_shape(image):
+    if labels.data.shape != image_shape(image, channels):
         return (
             f"Labels layer “{labels.name}” has shape {labels.data.shape}, image “{image.name}” "
-            f"{image_shape(image)}: choose labels of the image's shape or “New labels layer”."
+            f"{image_shape(image, channels)}: choose labels of the image's shape or “New labels "
+            "layer”."
         )
     return ""
 
@@ -84,7 +100,8 @@ class Site:
         self.labels = labels
         self._own_colors = labels.colormap
         self._chosen_colors: dict[int, str] = {}
-        self.prompts = Prompts(image, clicked)
+        self._channels = None if session.channels is None else session.channels.axis
+        self.prompts = Prompts(image, clicked, self._channels)
         self.labels.events.paint.connect(self._on_paint)
         self.labels.events.data.connect(self._on_data)
         self.add_missing()
@@ -117,7 +134,11 @@ class Site:
 
     def follow_image(self) -> None:
         """Put labels and prompts where the image is."""
-        follow(self.image, self.layers[1:])
+        follow(self.image, self.layers[1:], self._channels)
+
+    def show(self, plane: Plane) -> None:
+        """Move the sliders so that a slice is shown."""
+        show_plane(self._viewer, self.image, plane, self._channels)
 
     def labels_of(self, plane: Plane) -> np.ndarray:
         """The labels of a slice, (rows, columns); a view."""
@@ -198,10 +219,15 @@ class Site:
         remedy = "give it back its data, or press “Start” to begin again."
         for layer, shape in (
             (self.labels, np.shape(self.labels.data)),
-            (self.image, image_shape(self.image)),
+            (self.image, image_shape(self.image, self._channels)),
         ):
             if shape != session.shape:
                 return f"“{layer.name}” now has shape {shape} and not {session.shape}: {remedy}"
+        if session.channels is not None and not session.channels.fit(full_data(self.image).shape):
+            return (
+                f"“{self.image.name}” no longer has channels {list(session.channels.chosen)}: "
+                f"{remedy}"
+            )
         if capacity(self.labels) < session.current:
             return (
                 f"“{self.labels.name}” of type {self.labels.data.dtype} cannot hold label "
@@ -209,9 +235,18 @@ class Site:
             )
         return ""
 
-    def _on_paint(self, _event: Any) -> None:
+    def _on_paint(self, event: Any) -> None:
         if not self._writing:
+            axes = shown_axes(self._viewer, self.image)
+            for indices, *_ in event.value:
+                if axes is None:
+                    self.session.painted(None)
+                elif indices[0].size:
+                    rows, columns = (indices[axis] for axis in axes)
+                    low, end = (rows.min(), columns.min()), (rows.max() + 1, columns.max() + 1)
+                    self.session.painted((int(low[0]), int(low[1]), int(end[0]), int(end[1])))
             self._painted()
 
     def _on_data(self, _event: Any) -> None:
+        self.session.painted(None)
         self._replaced()

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
 
-from napari_fctsfn.plugin.layers import TRANSFORMS, full_data, image_shape, shown_plane
+from napari_fctsfn.plugin.layers import TRANSFORMS, full_data, image_shape, shown_axes, shown_plane
 from napari_fctsfn.plugin.tasks import Slice
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-    from napari_fctsfn.predict import Normalisation
+    from napari_fctsfn.predict import Channels, Normalisation
     from napari_fctsfn.session import Plane
 
 
@@ -31,6 +31,8 @@ class ImageSource:
     ----------
     layer : Image or None
         The image; None before one is chosen.
+    channels : Channels or None
+        What the network sees of an image with an axis of channels.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class ImageSource:
         self._data_changed, self._moved = data_changed, moved
         self._revision = 0
         self.layer: Image | None = None
+        self.channels: Channels | None = None
 
     def watch(self, layer: Image | None) -> None:
         """Take another image; None takes none."""
@@ -50,27 +53,49 @@ class ImageSource:
             for name in TRANSFORMS:
                 getattr(self.layer.events, name).disconnect(self._on_transform)
         self.layer = layer
+        self.channels = None
         self._revision += 1
         if layer is not None:
             layer.events.data.connect(self._on_data)
             for name in TRANSFORMS:
                 getattr(layer.events, name).connect(self._on_transform)
 
+    @property
+    def _axis(self) -> int | None:
+        return None if self.channels is None else self.channels.axis
+
     def plane(self) -> Plane | None:
         """The slice that is shown; None in 3-D or where the viewer stands outside the image."""
         if self.layer is None:
             return None
-        return shown_plane(self._viewer, self.layer, image_shape(self.layer))
+        axis = self._axis
+        return shown_plane(self._viewer, self.layer, image_shape(self.layer, axis), axis)
+
+    def choose(self, channels: tuple[int, tuple[int, ...]] | None) -> None:
+        """Choose what the network sees: an axis and one to three channels along it, or all.
+
+        Raises
+        ------
+        InputError
+            If the image has no such channels.
+        """
+        from napari_fctsfn.predict import Channels
+
+        data = full_data(self.layer)
+        self.channels = None if channels is None else Channels.of(data, *channels)
 
     def slice(self, plane: Plane, normalisation: Normalisation) -> Slice:
         """A slice for the predictor; its key changes when the image's data are replaced."""
-        return Slice(full_data(self.layer), plane, normalisation, (self._revision, plane.index))
+        key = (self._revision, plane.index, self.channels)
+        return Slice(full_data(self.layer), plane, normalisation, key, self.channels)
 
     def normalisation(self) -> Normalisation:
         """The range of intensities that is displayed: what the annotator sees the network sees."""
         from napari_fctsfn.predict import Normalisation
 
         assert self.layer is not None
+        if self.channels is not None:  # each has its own range already
+            return Normalisation(0.0, 1.0)
         data = full_data(self.layer)
         if self.layer.rgb:
             return Normalisation.for_rgb(data.dtype)
@@ -84,6 +109,10 @@ class ImageSource:
         """Why no slice is shown, and what to do."""
         if self._viewer.dims.ndisplay == 3:
             return "clicking needs the 2-D view, press Control-Y"
+        if self._axis is not None and self.layer is not None:
+            axes = shown_axes(self._viewer, self.layer)
+            if axes is not None and self._axis in axes:
+                return f"axis {self._axis} holds the channels, display the other axes"
         name = "" if self.layer is None else self.layer.name
         return f"no slice of “{name}” is shown, move the sliders back to it"
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from napari_fctsfn.predict import Normalisation
+    from napari_fctsfn.predict import Channels, Normalisation
+    from napari_fctsfn.predict.windows import Box
     from napari_fctsfn.session import Plane, Replay, Replayer
 
 
@@ -58,16 +59,23 @@ class Slice:
         Its intensity range.
     key : hashable
         Names the content of the slice.
+    channels : Channels, optional
+        What the network sees of an image with an axis of channels.
     """
 
     data: Any
     plane: Plane
     normalisation: Normalisation
     key: Hashable
+    channels: Channels | None = None
 
     def read(self) -> Any:
-        """The slice, (rows, columns) or (rows, columns, 3 or 4); as lazy as the image is."""
-        return self.data[self.plane.key]
+        """The slice, (rows, columns) or (rows, columns, 3 or 4); lazy unless it is in memory."""
+        if isinstance(self.data, np.ndarray) and self.channels is None:
+            return self.data[self.plane.key]
+        from napari_fctsfn.predict import SliceView
+
+        return SliceView(self.data, self.plane.key, self.channels)
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,8 @@ class Answer:
         Where it was computed.
     model : str
         SHA-256 of the model file.
+    box : (int, int, int, int) or None
+        First row, first column, end row and end column of the window outside which it is empty.
     """
 
     replay: Replay
@@ -93,6 +103,7 @@ class Answer:
     seconds: float
     device: str
     model: str
+    box: Box | None = None
 
 
 def list_choices() -> Choices:
@@ -143,6 +154,7 @@ def predict(replayer: Replayer, piece: Slice, replay: Replay) -> Answer:
     begin = time.perf_counter()
     prediction = replayer.predict(replay, piece.read(), piece.normalisation, piece.key)
     mask = None if prediction is None else prediction.full_mask()
+    box = None if prediction is None else prediction.bbox
     seconds = time.perf_counter() - begin
     predictor = replayer.predictor
-    return Answer(replay, mask, seconds, str(predictor.device), predictor.sha256)
+    return Answer(replay, mask, seconds, str(predictor.device), predictor.sha256, box)

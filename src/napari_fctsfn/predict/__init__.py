@@ -4,5 +4,6 @@ from napari_fctsfn.predict.normalisation import Normalisation
 from napari_fctsfn.predict.prediction import Prediction
 from napari_fctsfn.predict.predictor import Predictor
 from napari_fctsfn.predict.settings import Settings
+from napari_fctsfn.predict.slices import Channels, SliceView
 
-__all__ = ["Normalisation", "Prediction", "Predictor", "Settings"]
+__all__ = ["Channels", "Normalisation", "Prediction", "Predictor", "Settings", "SliceView"]

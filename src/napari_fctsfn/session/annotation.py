@@ -131,7 +131,20 @@ def _start(annotation: Annotation) -> tuple[Mask | None, int, Clicks]:
     return annotation.given, annotation.base, annotation.clicks
 
 
-def write(replay: Replay, mask: NDArray[np.bool_], labels: NDArray[np.integer]) -> Patch | None:
+def owned(label: int, mask: NDArray[np.bool_], labels: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """The pixels of a mask that an object gets: those that no other object has."""
+    free: NDArray[np.bool_] = (labels == 0) | (labels == label)
+    mine: NDArray[np.bool_] = mask & free
+    return mine
+
+
+def write(
+    replay: Replay,
+    mask: NDArray[np.bool_],
+    labels: NDArray[np.integer],
+    origin: tuple[int, int] = (0, 0),
+    shape: tuple[int, int] | None = None,
+) -> Patch | None:
     """The patch that puts a mask into the labels of its slice.
 
     Parameters
@@ -142,6 +155,10 @@ def write(replay: Replay, mask: NDArray[np.bool_], labels: NDArray[np.integer]) 
         The new mask.
     labels : array of int, shape (rows, columns)
         The labels of the slice as they are.
+    origin : (int, int)
+        Where mask and labels begin, if they are a part of the slice that holds both masks.
+    shape : (int, int), optional
+        Of the slice; by default that of the labels.
 
     Returns
     -------
@@ -152,4 +169,4 @@ def write(replay: Replay, mask: NDArray[np.bool_], labels: NDArray[np.integer]) 
     own = labels == replay.label
     after = np.where(own & ~mask, 0, labels).astype(labels.dtype)
     after[mask & (labels == 0)] = replay.label
-    return Patch.between(replay.plane, labels, after)
+    return Patch.between(replay.plane, labels, after, origin, shape)

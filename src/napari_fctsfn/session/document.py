@@ -48,6 +48,9 @@ class Header(_Part):
     shape: list[_Count] = Field(description="shape of the labels")
     dtype: str = Field(description="data type of the labels")
     normalisation: dict[str, Any] = Field(description="the intensity range the network saw")
+    channels: dict[str, Any] | None = Field(
+        default=None, description="axis, channels and ranges, where the network saw channels"
+    )
 
 
 class _Mask(_Part):

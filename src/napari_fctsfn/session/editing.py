@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_fctsfn.clicks import Clicks
-from napari_fctsfn.session.annotation import Annotation, Note, Replay, write
+from napari_fctsfn.session.annotation import Annotation, Note, Replay
 from napari_fctsfn.session.history import Edit, NoteEdit
 from napari_fctsfn.session.ledger import LabelsOf, Ledger, SessionError
-from napari_fctsfn.session.masks import Mask
+from napari_fctsfn.session.masks import Mask, part_of
 from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.plane import Plane
 
@@ -88,7 +88,7 @@ class ObjectEditing(Ledger):
         edits = []
         for plane in planes:
             labels = labels_of(plane)
-            mask = Mask.of(np.isin(labels, [into, *gone]), plane.shape(self.shape))
+            mask = self._mask(plane, [into, *gone], labels)
             clicks = Clicks()
             for label in (into, *gone):
                 if (annotation := self._objects.get(label, {}).get(plane)) is not None:
@@ -227,11 +227,7 @@ class ObjectEditing(Ledger):
         """What an object has in a slice once its pixels are those of a mask; how to get there."""
         labels = labels_of(plane)
         self.observe(plane, labels)
-        patch = write(Replay(label, plane, Clicks(), None, 0), mask, labels)
-        after = labels.copy()
-        if patch is not None:
-            patch.apply(after)
-        own = Mask.of(after == label, plane.shape(self.shape))
+        own, patch = self._written(Replay(label, plane, Clicks(), None, 0), mask, labels)
         return own, [] if patch is None else [patch]
 
     def _repainted(
@@ -245,9 +241,12 @@ class ObjectEditing(Ledger):
         for plane in planes:
             labels = labels_of(plane)
             self.observe(plane, labels)
-            after = labels.copy()
+            box = self._where(plane, numbers)
+            part = part_of(labels, box)
+            after = part.copy()
             for old, new in numbers.items():
-                after[labels == old] = new
-            if (patch := Patch.between(plane, labels, after)) is not None:
+                after[part == old] = new
+            shape = plane.shape(self.shape)
+            if (patch := Patch.between(plane, part, after, box[:2], shape)) is not None:
                 patches.append(patch)
         return tuple(patches)

@@ -121,6 +121,7 @@ class Journal:
             shape=list(labels.shape),
             dtype=labels.dtype.name,
             normalisation=session.normalisation.to_dict(),
+            channels=None if session.channels is None else session.channels.to_dict(),
         )
         try:
             folder.mkdir(parents=True)
@@ -223,7 +224,7 @@ def open_session(folder: Path, image: ImageIdentity | None = None) -> Opened:
         If it is no session, of another image, of a newer version, or open elsewhere.
     """
     # predict imports torch, which takes a second, and the session alone needs none of it
-    from napari_fctsfn.predict import Normalisation
+    from napari_fctsfn.predict import Channels, Normalisation
 
     header = read_header(folder)
     if image is not None and not image.same(header.image):
@@ -232,9 +233,16 @@ def open_session(folder: Path, image: ImageIdentity | None = None) -> Opened:
     capacity = min(int(np.iinfo(labels.dtype).max), _HIGHEST)
     try:
         normalisation = Normalisation.from_dict(header.normalisation)
+        channels = None if header.channels is None else Channels.from_dict(header.channels)
     except ValueError as error:
         raise SessionError(f"{folder / _HEADER} is damaged: {error}") from error
-    session = Session(tuple(header.shape), normalisation, max(int(labels.max()), 0), capacity)
+    session = Session(
+        tuple(header.shape),
+        normalisation,
+        max(int(labels.max()), 0),
+        capacity,
+        channels=channels,
+    )
     try:
         data = (folder / _JOURNAL).read_bytes()
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_fctsfn.clicks import Clicks
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.session.annotation import Annotation, Note
+from napari_fctsfn.session.annotation import Annotation, Note, Replay, owned, write
 from napari_fctsfn.session.history import (
     ClickEdit,
     Command,
@@ -24,12 +24,12 @@ from napari_fctsfn.session.history import (
     OperationKind,
     Select,
 )
-from napari_fctsfn.session.masks import Mask
+from napari_fctsfn.session.masks import Box, Mask, bounding_box, part_of, union
 from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.plane import Plane
 
 if TYPE_CHECKING:
-    from napari_fctsfn.predict import Normalisation
+    from napari_fctsfn.predict import Channels, Normalisation
 
 Labels = NDArray[np.integer[Any]]
 LabelsOf = Callable[[Plane], Labels]
@@ -41,6 +41,14 @@ Entry = Command | Literal["undo", "redo"]
 
 class SessionError(InputError):
     """What was asked for cannot be done; the message says why and what to do."""
+
+
+WHOLE = 1 << 24
+"""Slices of up to so many pixels are compared as a whole; of larger ones only what is known to have
+been painted, and the object at work."""
+
+_TILE = 1024
+"""Side of the tiles in which a large slice is copied: those without labels take no memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +80,11 @@ class Ledger:
         highest: int = 0,
         capacity: int = 65535,
         clock: Callable[[], float] = time.time,
+        channels: Channels | None = None,
     ) -> None:
         self.shape = shape
         self.normalisation = normalisation
+        self.channels = channels
         self.capacity = capacity
         self.history = History()
         self.journal: Callable[[Entry], None] | None = None
@@ -83,6 +93,8 @@ class Ledger:
         self._notes: dict[int, Note] = {}
         self._highest = highest
         self._seen: tuple[Plane, Labels] | None = None
+        self._painted: list[Box] = []
+        self._reach: dict[tuple[Plane, int], Box] = {}
         self.revision = 0
         self.current = 0
         self.current = self._free_label()
@@ -160,27 +172,31 @@ class Ledger:
         plane : Plane
             The slice.
         labels : array of int, shape (rows, columns)
-            Its labels; copied.
+            Its labels; copied. In a slice of more than 16 million pixels edits are found where
+            `painted` told of them and where the current object is.
 
         Returns
         -------
         set of int
             Labels that lost or won pixels by such edits.
         """
-        before = self._seen
-        patch = None
-        if before is not None and before[0] == plane and before[1].shape == labels.shape:
-            patch = Patch.between(plane, before[1], labels)
-        if before is None or before[0] != plane or patch is not None:
-            self._seen = plane, labels.copy()
+        shape = labels.shape[0], labels.shape[1]
+        painted, self._painted = self._painted, []
+        if self._seen is None or self._seen[0] != plane or self._seen[1].shape != shape:
+            self._seen = plane, _copy(labels)
+            return set()
+        seen = self._seen[1]
+        box = self._where(plane, [self.current], painted)
+        patch = Patch.between(plane, part_of(seen, box), part_of(labels, box), box[:2], shape)
         if patch is None:
             return set()
+        patch.apply(seen)
         self._highest = max(self._highest, *patch.labels)
         edits = []
         for label in patch.labels & self._objects.keys():
             old = self._objects[label].get(plane)
             if old is not None:
-                mask = Mask.of(labels == label, (labels.shape[0], labels.shape[1]))
+                mask = self._mask(plane, [label], labels, [patch.box])
                 new = Annotation(old.clicks, mask, mask, len(old.clicks), old.model)
                 edits.append(Edit(label, plane, old, new))
         self.history.forget_undone()
@@ -188,11 +204,62 @@ class Ledger:
         self._do(Command(brush, tuple(edits), patches=(patch,), time=self._clock()))
         return patch.labels - {0}
 
+    def painted(self, box: Box | None) -> None:
+        """Note where somebody else has painted in the slice that was observed last.
+
+        Parameters
+        ----------
+        box : (int, int, int, int) or None
+            First row, first column, end row, end column; None for anywhere.
+        """
+        if box is None and self._seen is not None:
+            box = (0, 0, *self._seen[1].shape[:2])
+        if box is not None:
+            self._painted = [union([*self._painted, box])]
+
     def label_in_use(self, label: int) -> None:
         """Note that somebody else uses a label, so that no new object gets it."""
         self._highest = max(self._highest, label)
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _where(self, plane: Plane, labels: Iterable[int], more: Iterable[Box] = ()) -> Box:
+        """A box of a slice outside which it has no pixel of some labels.
+
+        Parameters
+        ----------
+        plane : Plane
+        labels : iterable of int
+        more : iterable of (int, int, int, int)
+            Boxes that it has to hold too.
+        """
+        rows, columns = plane.shape(self.shape)
+        if rows * columns <= WHOLE:
+            return 0, 0, rows, columns
+        nowhere = (0, 0, 0, 0)
+        return union([*(self._reach.get((plane, label), nowhere) for label in labels), *more])
+
+    def _mask(
+        self, plane: Plane, of: Iterable[int], labels: Labels, more: Iterable[Box] = ()
+    ) -> Mask:
+        """The pixels of a slice that have one of some labels."""
+        numbers = list(of)
+        box = self._where(plane, numbers, more)
+        part = part_of(labels, box)
+        found = part == numbers[0] if len(numbers) == 1 else np.isin(part, numbers)
+        return Mask.of(found, plane.shape(self.shape), box[:2])
+
+    def _written(
+        self, replay: Replay, mask: NDArray[np.bool_], labels: Labels, within: Box | None = None
+    ) -> tuple[Mask, Patch | None]:
+        """What an object has in a slice once a mask is written there, and how to write it."""
+        plane, shape = replay.plane, replay.plane.shape(self.shape)
+        if within is None and mask.size > WHOLE:
+            within = bounding_box(mask)
+        box = self._where(plane, [replay.label], [] if within is None else [within])
+        mask, part = part_of(mask, box), part_of(labels, box)
+        own = Mask.of(owned(replay.label, mask, part), shape, box[:2])
+        return own, write(replay, mask, part, box[:2], shape)
 
     def _free_label(self) -> int:
         used = [label for label, planes in self._objects.items() if planes]
@@ -265,7 +332,14 @@ class Ledger:
 
     def _set(self, command: Command, back: bool) -> None:
         self.revision += 1
+        for patch in command.patches:
+            for change in patch.changes:
+                for label in {change.old, change.new} - {0}:
+                    self._grow(patch.plane, label, change.pixels.box)
         for edit in command.edits:
+            for known in (edit.before, edit.after):
+                if known is not None:
+                    self._grow(edit.plane, edit.label, known.mask.box)
             planes = self._objects.setdefault(edit.label, {})
             annotation = edit.before if back else edit.after
             if annotation is None:
@@ -276,6 +350,9 @@ class Ledger:
             self._notes[note.label] = note.before if back else note.after
         if command.current is not None:
             self.current = command.current[0] if back else command.current[1]
+
+    def _grow(self, plane: Plane, label: int, box: Box) -> None:
+        self._reach[plane, label] = union([self._reach.get((plane, label), box), box])
 
     def _travel(self, way: Literal["undo", "redo"], entry: Command | Intent | None) -> Step | None:
         if entry is None:
@@ -306,3 +383,16 @@ class Ledger:
                 patch.apply(labels)
             elif plane.axes != patch.plane.axes:
                 self._seen = None
+
+
+def _copy(labels: Labels) -> Labels:
+    """A copy of a slice; of a large one without labels next to no memory is taken."""
+    if labels.size <= WHOLE:
+        return labels.copy()
+    copy = np.zeros(labels.shape, dtype=labels.dtype)
+    for row in range(0, labels.shape[0], _TILE):
+        for column in range(0, labels.shape[1], _TILE):
+            box = (row, column, row + _TILE, column + _TILE)
+            if (tile := part_of(labels, box)).any():
+                part_of(copy, box)[...] = tile
+    return copy

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,20 @@ def bounding_box(mask: NDArray[np.bool_]) -> Box:
         return 0, 0, 0, 0
     columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+def union(boxes: Iterable[Box]) -> Box:
+    """Smallest box that holds all of some boxes, of which empty ones do not count."""
+    some = [box for box in boxes if box[2] > box[0] and box[3] > box[1]]
+    if not some:
+        return 0, 0, 0, 0
+    rows, columns, end_rows, end_columns = zip(*some, strict=True)
+    return min(rows), min(columns), max(end_rows), max(end_columns)
+
+
+def part_of(array: NDArray[Any], box: Box) -> NDArray[Any]:
+    """The pixels of a slice in a box; a view."""
+    return array[box[0] : box[2], box[1] : box[3]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,12 @@ class Patch:
 
     @classmethod
     def between(
-        cls, plane: Plane, before: NDArray[np.integer], after: NDArray[np.integer]
+        cls,
+        plane: Plane,
+        before: NDArray[np.integer],
+        after: NDArray[np.integer],
+        origin: tuple[int, int] = (0, 0),
+        shape: tuple[int, int] | None = None,
     ) -> Patch | None:
         """The patch from one state of a slice to another; None if they are equal.
 
@@ -47,7 +52,11 @@ class Patch:
         plane : Plane
             The slice.
         before, after : array of int, shape (rows, columns)
-            Its labels.
+            Its labels, or those of a part of it.
+        origin : (int, int)
+            Row and column at which the part begins.
+        shape : (int, int), optional
+            Of the slice; by default that of the labels.
         """
         rows, columns = np.nonzero(before != after)
         if rows.size == 0:
@@ -57,11 +66,12 @@ class Patch:
         order = np.argsort(which.ravel(), kind="stable")
         ends = np.cumsum(np.bincount(which.ravel(), minlength=kinds.shape[1]))
         groups = np.split(order, ends[:-1])
-        shape = (before.shape[0], before.shape[1])
+        whole = shape or (before.shape[0], before.shape[1])
+        rows, columns = rows + origin[0], columns + origin[1]
         return cls(
             plane,
             tuple(
-                Change(int(old), int(new), Mask.of_pixels(rows[group], columns[group], shape))
+                Change(int(old), int(new), Mask.of_pixels(rows[group], columns[group], whole))
                 for (old, new), group in zip(kinds.T, groups, strict=True)
             ),
         )

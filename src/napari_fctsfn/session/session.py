@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_fctsfn.clicks import Clicks
-from napari_fctsfn.session.annotation import Annotation, Replay, plan, write
+from napari_fctsfn.session.annotation import Annotation, Replay, plan
 from napari_fctsfn.session.editing import ObjectEditing
 from napari_fctsfn.session.history import ClickEdit, Command, Edit, Intent, Select
 from napari_fctsfn.session.ledger import Labels, LabelsOf, SessionError
-from napari_fctsfn.session.masks import Mask
+from napari_fctsfn.session.masks import Box
 from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.plane import Plane
 
@@ -33,6 +33,9 @@ class Session(ObjectEditing):
         The largest label that the labels can hold.
     clock : callable
         Gives the time in seconds since 1970.
+    channels : Channels, optional
+        What the network sees of an image with an axis of channels, along which `shape` has one
+        place; the range is then 0 to 1.
 
     Attributes
     ----------
@@ -119,12 +122,17 @@ class Session(ObjectEditing):
             return None
         labels = labels_of(intent.plane)
         self.observe(intent.plane, labels)
-        existing = Mask.of(labels == intent.label, (labels.shape[0], labels.shape[1]))
+        existing = self._mask(intent.plane, [intent.label], labels)
         before = self._objects.get(intent.label, {}).get(intent.plane)
         return plan(intent.label, intent.plane, before, intent.clicks, existing)
 
     def resolve(
-        self, replay: Replay, mask: NDArray[np.bool_] | None, labels: Labels, model: str
+        self,
+        replay: Replay,
+        mask: NDArray[np.bool_] | None,
+        labels: Labels,
+        model: str,
+        within: Box | None = None,
     ) -> Patch | None:
         """Take the mask of the replay that `job` gave and finish the step that waits for it.
 
@@ -140,6 +148,8 @@ class Session(ObjectEditing):
             The labels of the slice as they are.
         model : str
             SHA-256 of the model file.
+        within : (int, int, int, int), optional
+            A box outside which the mask is known to be empty; found if it is not given.
 
         Returns
         -------
@@ -151,13 +161,11 @@ class Session(ObjectEditing):
         shape = labels.shape[0], labels.shape[1]
         if mask is None:
             mask = np.zeros(shape, dtype=bool) if replay.given is None else replay.given.full()
-        patch = write(replay, mask, labels)
-        after = labels.copy()
-        if patch is not None:
-            patch.apply(after)
+            within = (0, 0, 0, 0) if replay.given is None else replay.given.box
+        own, patch = self._written(replay, mask, labels, within)
         annotation = Annotation(
             replay.clicks,
-            Mask.of(after == replay.label, shape),
+            own,
             replay.given,
             replay.base,
             model,

@@ -1,0 +1,232 @@
+"""Images of more than two axes in the dock: channels, lazy and huge images, places in the world."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_fctsfn.clicks import Click, Clicks
+from napari_fctsfn.errors import InputError
+from napari_fctsfn.plugin import AnnotateDock
+from napari_fctsfn.predict import Channels, Normalisation, SliceView
+from napari_fctsfn.session import Plane, Session, SessionError, ledger
+
+pytestmark = pytest.mark.filterwarnings(
+    # napari 0.9 and its dependencies, on their own behalf
+    "ignore::DeprecationWarning:napari.*",
+    "ignore::DeprecationWarning:vispy.*",
+)
+
+
+def grey(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 200, shape, dtype=np.uint8)
+
+
+def click(dock: AnnotateDock, *point: float) -> None:
+    dock.annotator.site.prompts.positive.add(list(point))
+    assert dock.wait_idle()
+
+
+def choose(dock: AnnotateDock, axis: int, *channels: int | None) -> None:
+    chooser = dock.channels
+    chooser.axis.setCurrentIndex(chooser.axis.findData(axis))
+    for box, channel in zip(chooser.channels, channels, strict=True):
+        box.setCurrentIndex(box.findData(channel) if channel is not None else 0)
+
+
+def brought(image: np.ndarray) -> np.ndarray:
+    """A channel as the network shall see it, by its own percentiles."""
+    return Normalisation.from_array(image).apply(image)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_composite_of_channels_is_what_the_network_sees(
+    open_dock: Any, predictor: Any, axis: int
+) -> None:
+    image = grey(4, 4, 40, 50)
+    viewer, dock = open_dock(image, start=False)
+    assert dock.channels.isVisibleTo(dock)
+    choose(dock, axis, 3, 1, None)
+    assert dock.start()
+    viewer.dims.set_point(1 - axis, 2)
+    viewer.dims.set_point(axis, 0)
+    assert dock.wait_idle()
+    shown = [2, 2, 10.0, 12.0]
+    shown[axis] = 0
+    click(dock, *shown)
+    whole = np.moveaxis(image, axis, 0)
+    seen = predictor.slices[-1]
+    normalisation = predictor.normalisation
+    assert (normalisation.low, normalisation.high) == (0, 1)
+    assert seen.shape == (40, 50, 3)
+    for colour, channel in enumerate((3, 1)):
+        assert np.array_equal(seen[..., colour], brought(whole[channel])[2])
+    assert not seen[..., 2].any()
+
+
+def test_masks_and_clicks_are_those_of_all_channels(open_dock: Any, predictor: Any) -> None:
+    viewer, dock = open_dock(grey(5, 3, 40, 50), start=False, scale=(2, 1, 0.5, 0.5))
+    choose(dock, 1, 0, 1, 2)
+    assert dock.start()
+    site = dock.annotator.site
+    ranges = viewer.dims.range
+    assert site.labels.data.shape == (5, 1, 40, 50)
+    viewer.dims.set_point(0, 4)
+    for channel in range(3):
+        viewer.dims.set_point(1, channel)
+        world = (4.0, float(channel), 0.5 * 20, 0.5 * (10 + 10 * channel))
+        click(dock, *site.prompts.positive.world_to_data(world))
+        column = 10 + 10 * channel
+        assert site.labels.get_value((4, channel, 10, 0.5 * column), world=True) == 1
+        assert site.labels.data[2, 0, 20, column] == 1
+    assert len(site.session.clicks(1, dock.annotator.source.plane())) == 3
+    assert site.labels.data.sum() == 75
+    assert viewer.dims.range == ranges
+    # the points of every channel are shown in the last one
+    values = [
+        site.prompts.positive.get_value((4, 2, 10, 0.5 * c), world=True) for c in (10, 20, 30)
+    ]
+    assert None not in values
+    dock.annotator.undo()
+    assert viewer.dims.current_step[1] == 2
+    assert site.labels.data.sum() == 50
+
+
+def test_channels_are_kept_with_the_session(
+    open_dock: Any, predictor: Any, isolated_home: Path
+) -> None:
+    image = grey(3, 4, 40, 50)
+    viewer, dock = open_dock(image, start=False)
+    choose(dock, 0, 2, 0, None)
+    assert dock.start()
+    click(dock, *dock.annotator.site.prompts.positive.world_to_data((0, 0, 10, 12)))
+    channels, labels = dock.annotator.session.channels, dock.annotator.site.labels.data.copy()
+    (folder,) = (isolated_home / "sessions").iterdir()
+    shutil.copytree(folder, folder.with_name("99990101-000000 killed"))
+    # in the same viewer the labels bring them along
+    choose(dock, 0, 1, None, None)
+    assert dock.start()
+    assert dock.annotator.session.channels == channels
+    assert dock.channels.choice == (0, (2, 0))
+    dock.release()
+    viewer.layers.clear()
+    viewer.add_image(image)
+    again = AnnotateDock(viewer)
+    assert again.wait_idle()
+    again.reopen_button.click()
+    assert again.wait_idle()
+    assert again.annotator.session.channels == channels
+    assert again.channels.choice == (0, (2, 0))
+    assert (again.annotator.site.labels.data == labels).all()
+    click(again, *again.annotator.site.prompts.positive.world_to_data((0, 0, 30, 30)))
+    assert np.array_equal(predictor.slices[-1][..., 0], brought(image[2])[0])
+    again.close()
+
+
+def test_displayed_channels_are_said_and_not_clicked(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(3, 40, 50), start=False)
+    choose(dock, 0, 1, None, None)
+    assert dock.start()
+    viewer.dims.order = (1, 0, 2)
+    assert dock.wait_idle()
+    assert "xis 0 holds the channels" in dock.hint.text()
+    viewer.dims.order = (0, 1, 2)
+    click(dock, *dock.annotator.site.prompts.positive.world_to_data((1, 10, 12)))
+    assert dock.annotator.site.labels.data[0, 10, 12] == 1
+
+
+def test_images_without_channels_offer_none(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50), start=False)
+    assert not dock.channels.isVisibleTo(dock)
+    assert dock.channels.choice is None
+    dock.image.choose(viewer.add_image(grey(40, 50, 3), rgb=True))
+    assert not dock.channels.isVisibleTo(dock)
+
+
+def test_impossible_channels_are_refused() -> None:
+    image = grey(3, 40, 50)
+    with pytest.raises(InputError, match="channels 0 to 2"):
+        Channels.of(image, 0, (5,))
+    with pytest.raises(InputError, match="one to 3"):
+        Channels.of(image, 0, (0, 1, 2, 1))
+    with pytest.raises(InputError, match="no axis"):
+        Channels.of(image[0], 0, (0,))
+    with pytest.raises(InputError, match="are no channels"):
+        Channels.from_dict({"axis": 0, "chosen": ["x"], "ranges": []})
+    channels = Channels.of(image, 0, (2, 0))
+    assert Channels.from_dict(channels.to_dict()) == channels
+
+
+def test_a_slice_view_is_the_slice() -> None:
+    stack = grey(5, 30, 40)
+    index = (slice(None), 7, slice(None))
+    view = SliceView(stack, index)
+    assert view.shape == (5, 40)
+    assert np.array_equal(np.asarray(view), stack[:, 7])
+    assert np.array_equal(view[1:3, 5:9], stack[1:3, 7, 5:9])
+    rgb = grey(4, 30, 40, 3)
+    view = SliceView(rgb, (2, slice(None), slice(None)))
+    assert view.shape == (30, 40, 3)
+    assert np.array_equal(view[3:9, 2:4], rgb[2, 3:9, 2:4])
+
+
+def scripted(seed: int) -> tuple[np.ndarray, Any]:  # noqa: C901
+    """Labels and objects after random clicks, strokes, travels and edits."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((60, 70), np.uint16)
+    labels[50:, 60:] = 3
+    plane = Plane((None, None))
+    session = Session((60, 70), Normalisation(0, 1), highest=3, clock=lambda: 0.0)
+
+    def write(patches: Any) -> None:
+        for patch in patches or ():
+            patch.apply(labels)
+
+    for _ in range(120):
+        session.observe(plane, labels)
+        what = rng.choice(["click", "stroke", "undo", "redo", "next", "delete", "merge", "select"])
+        row, column = int(rng.integers(60)), int(rng.integers(70))
+        objects = sorted(session.objects)
+        try:
+            if what == "click":
+                clicks = (*session.clicks(session.current, plane), Click(row, column))
+                session.edit_clicks(plane, Clicks(clicks))
+                replay = session.job(lambda _: labels)
+                mask = np.zeros(labels.shape, bool)
+                for each in replay.clicks:
+                    at = each.pixel
+                    mask[max(at[0] - 4, 0) : at[0] + 5, max(at[1] - 4, 0) : at[1] + 5] = True
+                patch = session.resolve(replay, mask, labels, "model")
+                write([] if patch is None else [patch])
+            elif what == "stroke":
+                value = int(rng.choice([0, 3, session.current, *objects]))
+                labels[row : row + 6, column : column + 3] = value
+                session.painted((row, column, row + 6, column + 3))
+            elif what in ("undo", "redo"):
+                step = session.undo() if what == "undo" else session.redo()
+                write(None if step is None else step.patches)
+            elif what == "next":
+                session.next_object()
+            elif what == "select" and objects:
+                session.select(int(rng.choice(objects)))
+            elif what == "delete" and objects:
+                write(session.delete([int(rng.choice(objects))], lambda _: labels))
+            elif what == "merge" and len(objects) > 1:
+                write(session.merge(objects[0], objects[:2], lambda _: labels))
+        except SessionError:
+            pass
+    return labels, session.objects
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_large_slices_give_what_small_ones_give(monkeypatch: Any, seed: int) -> None:
+    expected = scripted(seed)
+    monkeypatch.setattr(ledger, "WHOLE", 0)
+    monkeypatch.setattr(ledger, "_TILE", 16)
+    labels, objects = scripted(seed)
+    assert (labels == expected[0]).all()
+    assert objects == expected[1]
