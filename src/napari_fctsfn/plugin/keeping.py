@@ -126,7 +126,10 @@ def end(session: Session, journal: Journal | None) -> None:
 
 
 def _identity(image: Image) -> ImageIdentity:
-    return ImageIdentity.of(image.name, full_data(image), channels=image.rgb)
+    path = image.source.path
+    return ImageIdentity.of(
+        image.name, full_data(image), channels=image.rgb, source="" if path is None else str(path)
+    )
 
 
 def _catch_up(opened: Opened, labels: Labels) -> None:
