@@ -12,6 +12,7 @@ from napari_fctsfn.cli import (
     benchmark,
     demo,
     evaluate,
+    finetune,
     models,
     propagate,
     reproduce,
@@ -40,6 +41,7 @@ app.command()(demo.demo)
 app.command(cls=propagate.Propagate)(propagate.propagate)
 app.command()(batch.batch)
 app.command()(train.train)
+app.command()(finetune.finetune)
 app.command()(evaluate.evaluate)
 app.command()(reproduce.reproduce)
 app.command()(benchmark.benchmark)

@@ -44,9 +44,7 @@ class ImageIdentity(BaseModel):
     source: str = ""
 
     @classmethod
-    def of(
-        cls, name: str, data: Any, channels: bool = False, source: str = ""
-    ) -> ImageIdentity:
+    def of(cls, name: str, data: Any, channels: bool = False, source: str = "") -> ImageIdentity:
         """Of an array, which may be lazy; a few blocks of it are read.
 
         Parameters

@@ -32,6 +32,9 @@ PARTS: tuple[Parts, ...] = ("refiner", "fusion", "interaction", "adapters", "all
 CACHE_BYTES = 512 << 20
 """Features kept, at most: some 200 windows."""
 
+_STEEPEST = 5.0
+"""Largest norm of a gradient."""
+
 _STEP = 2
 """Simulated clicks look at every second pixel."""
 
@@ -96,17 +99,13 @@ class Learner:
         self._optimizer = torch.optim.AdamW(self._learning, lr=rates.rate, weight_decay=0.0)
         self._start = [p.detach().clone() for p in self._learning]
         mean = dict(self.average.named_parameters())
-        self._means = [
-            mean[n] for n, p in self.network.named_parameters() if p.requires_grad
-        ]
+        self._means = [mean[n] for n, p in self.network.named_parameters() if p.requires_grad]
         self._kept: ByteLRU[Look, list[Tensor]] = ByteLRU(
             CACHE_BYTES, lambda levels: sum(t.numel() * t.element_size() for t in levels)
         )
         self.steps = 0
 
-    def step(
-        self, own: Sequence[Look], replay: Sequence[Look], rng: np.random.Generator
-    ) -> float:
+    def step(self, own: Sequence[Look], replay: Sequence[Look], rng: np.random.Generator) -> float:
         """Learn from some looks; gives the mean loss of the own ones.
 
         Parameters
@@ -125,7 +124,7 @@ class Learner:
         for group in self._optimizer.param_groups:
             group["lr"] = self.rates.rate * min(1.0, (self.steps + 1) / self.rates.warm)
         shown = 0.0
-        gathered: list[Tensor | None] = [None] * len(self._learning)
+        self._optimizer.zero_grad(set_to_none=True)
         every = [(look, False) for look in own] + [(look, True) for look in replay]
         for look, teacher in every:
             weight = self.rates.replay / max(len(replay), 1) if teacher else 1 / len(own)
@@ -135,12 +134,9 @@ class Learner:
             if not teacher:
                 shown += float(loss.detach())
             # One look after the other: memory for one is enough.
-            found = torch.autograd.grad(loss, self._learning, allow_unused=True)
-            gathered = [
-                g if old is None else (old if g is None else old + g)
-                for old, g in zip(gathered, found, strict=True)
-            ]
-        descend_with(self._optimizer, self._learning, gathered)
+            torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(self._learning, _STEEPEST)
+        self._optimizer.step()
         self._pull()
         self.steps += 1
         return shown
@@ -221,6 +217,19 @@ class Learner:
                     state[key] = value.to(device)
         self._dtype = reduced_precision(device)
 
+    def snapshot(self) -> FCTSFN:
+        """The averaged weights as they are now."""
+        return copy.deepcopy(self.average)
+
+    def spare(self) -> bool:
+        """Keep no more features, after memory ran out; False if none were kept."""
+        kept = self._kept.max_bytes > 0
+        self._kept.max_bytes = 0
+        self._kept.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return kept
+
     def _levels(self, network: FCTSFN, look: Look) -> list[Tensor]:
         """Features of the image stream."""
         image = padded(look.image.float(), multiple=network.multiple)
@@ -276,18 +285,6 @@ class Learner:
         return padded(tensor, 0.0, multiple).to(self.device)
 
 
-def descend_with(
-    optimizer: torch.optim.Optimizer,
-    parameters: Sequence[nn.Parameter],
-    gradients: Sequence[Tensor | None],
-) -> None:
-    """One optimizer step with these gradients, of norm 5 at most."""
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
-    nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], 5.0)
-    optimizer.step()
-
-
 def _chosen(network: FCTSFN, parts: Parts) -> set[str]:
     """Names of the parameters that learn."""
     prefixes = ["refiner.", "quality."]
@@ -315,14 +312,16 @@ def _divergence(logit: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
 
 
 def _elsewhere(look: Look, rng: np.random.Generator) -> Clicks:
-    """The clicks of a look, or one to three anywhere, the first on the object."""
+    """The clicks of a look, or one to three anywhere."""
     if rng.random() < 0.5 or look.previous.any():
         return look.clicks
     rows, columns = look.size
-    return Clicks(
-        Click(int(rng.integers(rows)), int(rng.integers(columns)), number == 0 or rng.random() < 0.4)
-        for number in range(int(rng.integers(1, 4)))
-    )
+    clicks = Clicks()
+    for _ in range(int(rng.integers(1, 4))):
+        positive = not len(clicks) or bool(rng.random() < 0.4)
+        place = int(rng.integers(rows)), int(rng.integers(columns))
+        clicks = clicks.append(Click(*place, positive))
+    return clicks
 
 
 def _iou(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from napari_fctsfn.clicks import Clicks, interaction_maps
+from napari_fctsfn.clicks import Click, Clicks, interaction_maps
 from napari_fctsfn.clicks.simulate import next_click
 from napari_fctsfn.models import LoadedModel
 from napari_fctsfn.predict import Normalisation, Prediction, Predictor, Settings
@@ -170,6 +170,30 @@ def interact(
         predictor.seen = []
     predictor.forget()
     return looks
+
+
+def wander(predictor: Watched, picture: Picture, rng: np.random.Generator) -> list[Look]:
+    """Click anywhere in a part of a picture, and keep all that the network was shown.
+
+    Parameters
+    ----------
+    predictor : Watched
+        Its own masks stand for the truth.
+    picture : Picture
+    rng : Generator
+    """
+    rows, columns = picture.image.shape[:2]
+    side = int(np.exp(rng.uniform(np.log(96), np.log(max(rows, columns)))))
+    top, left = (int(rng.integers(max(n - side, 0) + 1)) for n in (rows, columns))
+    image = picture.image[top : top + side, left : left + side]
+    place = [int(rng.integers(n)) for n in image.shape[:2]]
+    predictor.forget()
+    predictor.set_image(image)
+    mask = predictor.predict(Clicks([Click(place[0], place[1])])).full_mask()
+    if mask.sum() < _FEWEST:
+        return []
+    part = Picture(picture.name, image, mask.astype(np.int64), (1,))
+    return interact(predictor, part, 1, rng, 2)
 
 
 def _taken(

@@ -180,7 +180,8 @@ def pictures_of_files(images: str, labels: str) -> list[Picture]:
     InputError
         If a pattern matches nothing, the numbers differ, or a file does not fit.
     """
-    paths = [sorted(Path(p) for p in glob(pattern)) for pattern in (images, labels)]
+    # Path.glob takes no absolute pattern.
+    paths = [sorted(Path(p) for p in glob(pattern)) for pattern in (images, labels)]  # noqa: PTH207
     for option, pattern, found in zip(
         ("--images", "--labels"), (images, labels), paths, strict=True
     ):

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from skimage.transform import resize
 
+from napari_fctsfn.predict.engine import resize
 from napari_fctsfn.train.finetune.pictures import Picture
 
 _HASH = 16
@@ -52,7 +53,8 @@ def perceptual_hash(image: NDArray[np.float32]) -> NDArray[np.bool_]:
     array of bool, shape (256,)
     """
     grey = image[..., :3].mean(axis=2) if image.ndim == 3 else image
-    small = resize(grey.astype(np.float32), (_HASH, _HASH + 1), anti_aliasing=True)
+    whole = torch.from_numpy(grey.astype(np.float32))[None, None]
+    small = resize(whole, (_HASH, _HASH + 1))[0, 0].numpy()
     bits: NDArray[np.bool_] = (np.diff(small, axis=1) > 0).ravel()
     return bits
 
