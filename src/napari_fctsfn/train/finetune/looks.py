@@ -20,7 +20,7 @@ from napari_fctsfn.predict.engine import resize
 from napari_fctsfn.predict.predictor import window_image
 from napari_fctsfn.predict.region import Region
 from napari_fctsfn.predict.windows import CONTEXT, Window
-from napari_fctsfn.train.finetune.pictures import Picture
+from napari_fctsfn.train.finetune.pictures import Picture, display_range
 
 _JITTER = 0.6
 """How far off the deepest pixel the simulated user clicks."""
@@ -234,9 +234,7 @@ def _scene(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_] | None]:
     """Picture 0..1, object and ignored pixels; of a large picture the part around the object."""
     image = picture.image[..., :3] if picture.image.ndim == 3 else picture.image
-    normalisation = picture.normalisation or (
-        Normalisation.for_rgb(image.dtype) if image.ndim == 3 else Normalisation.from_array(image)
-    )
+    normalisation = display_range(picture)
     part: list[slice] = []
     for axis in (0, 1):
         places = np.flatnonzero(truth.any(axis=1 - axis))

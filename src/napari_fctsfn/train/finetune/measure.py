@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_fctsfn.clicks import Clicks
 from napari_fctsfn.clicks.simulate import next_click
 from napari_fctsfn.evaluate import iou, number_of_clicks
 from napari_fctsfn.predict import Prediction, Predictor
-from napari_fctsfn.train.finetune.pictures import Picture
+from napari_fctsfn.predict.normalisation import as_rgb
+from napari_fctsfn.train.finetune.pictures import Picture, display_range
 from napari_fctsfn.train.finetune.split import Item
 
 MOST_CLICKS = 20
@@ -58,6 +60,66 @@ class Measured:
     def metrics(self, prefix: str) -> dict[str, float]:
         """For a model card."""
         return {f"{prefix}_{name}": round(value, 4) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """What one click gives before and after, around an object that was held out.
+
+    Parameters
+    ----------
+    name : str
+        Of the picture.
+    image : array of uint8, shape (rows, columns, 3)
+    truth, before, after : array of bool, shape (rows, columns)
+    row, column : int
+        Where the click is.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    truth: NDArray[np.bool_]
+    before: NDArray[np.bool_]
+    after: NDArray[np.bool_]
+    row: int
+    column: int
+
+
+def example(base: Predictor, tuned: Predictor, picture: Picture, value: int) -> Example:
+    """Click once on an object with both models.
+
+    Parameters
+    ----------
+    base, tuned : Predictor
+    picture : Picture
+    value : int
+        The object.
+    """
+    truth = picture.truth(value)
+    click = next_click(np.zeros_like(truth), truth, Clicks(), ignore=picture.ignore)
+    assert click is not None
+    masks = []
+    for predictor in (base, tuned):
+        predictor.set_image(picture.image, picture.normalisation)
+        masks.append(predictor.predict(Clicks([click])).full_mask())
+    rows, columns = np.nonzero(truth)
+    reach = max(int(np.ptp(rows)), int(np.ptp(columns)), 24)
+    top, left = max(int(rows.min()) - reach // 2, 0), max(int(columns.min()) - reach // 2, 0)
+    box = (
+        slice(top, int(rows.max()) + reach // 2 + 1),
+        slice(left, int(columns.max()) + reach // 2 + 1),
+    )
+    unit = display_range(picture).apply(as_rgb(picture.image)[box])
+    row, column = click.pixel
+    return Example(
+        picture.name,
+        (unit * 255).astype(np.uint8),
+        truth[box],
+        masks[0][box],
+        masks[1][box],
+        row - top,
+        column - left,
+    )
 
 
 def measure(

@@ -80,6 +80,15 @@ class Picture:
         return mask
 
 
+def display_range(picture: Picture) -> Normalisation:
+    """The range in which the network sees a picture: its own, or as the predictor chooses it."""
+    if picture.normalisation is not None:
+        return picture.normalisation
+    if picture.image.ndim == 3:
+        return Normalisation.for_rgb(picture.image.dtype)
+    return Normalisation.from_array(picture.image)
+
+
 def pictures_of_dataset(folder: Path, listed: Path) -> list[Picture]:
     """Pictures of a data set in the layout with ``dataset.json``.
 

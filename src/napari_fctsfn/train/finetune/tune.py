@@ -28,7 +28,7 @@ from napari_fctsfn.predict import Predictor
 from napari_fctsfn.predict.engine import choose_device
 from napari_fctsfn.train.finetune.learner import PARTS, Learner, Parts, Rates
 from napari_fctsfn.train.finetune.looks import Look, Watched, drawn, interact, wander
-from napari_fctsfn.train.finetune.measure import Measured, measure
+from napari_fctsfn.train.finetune.measure import Example, Measured, example, measure
 from napari_fctsfn.train.finetune.pictures import OWN, Picture, usable
 from napari_fctsfn.train.finetune.replay import measuring_objects, replay_pictures
 from napari_fctsfn.train.finetune.split import Fold, Item, split
@@ -51,7 +51,10 @@ _REPLAYED = 24
 _MEASURED = 12
 """Held-out objects that are measured before and after, at most."""
 
-_STEPS = (30, 240)
+_EXAMPLES = 4
+"""Held-out objects that are shown before and after."""
+
+_STEPS = (30, 120)
 """Steps, at least and at most."""
 
 _STEPS_PER_OBJECT = 8
@@ -159,6 +162,8 @@ class FineTuned:
         For the card: settings, and what was learned from.
     learned : tuple of TrainingSet
     parent : LoadedModel
+    examples : tuple of Example
+        Held-out objects after one click, before and after.
     cancelled : bool
         Whether it was ended before its time.
     """
@@ -172,6 +177,7 @@ class FineTuned:
     about: dict[str, Any]
     learned: tuple[TrainingSet, ...]
     parent: LoadedModel
+    examples: tuple[Example, ...] = ()
     cancelled: bool = False
 
     @property
@@ -428,6 +434,7 @@ class _Run:
         del before[len(after) :]
         clock.tell("after", 0.92)
         generic_after = self._measure(network, *self.generic)
+        examples = self._examples(base, learned[0][0], held[0]) if held else ()
         clock.tell("after", 1.0)
         return FineTuned(
             network,
@@ -446,7 +453,20 @@ class _Run:
             },
             _learned(self.pictures),
             self.base,
+            examples,
             clock.cancelled,
+        )
+
+    def _examples(
+        self, base: Predictor, network: FCTSFN, items: Sequence[Item]
+    ) -> tuple[Example, ...]:
+        model = LoadedModel(network, self.base.card, self.base.sha256)
+        tuned = Predictor(model, str(self.device))
+        chosen = list({item.picture: item for item in items}.values())
+        chosen += [item for item in items if item not in chosen]
+        return tuple(
+            example(base, tuned, self.pictures[item.picture], item.value)
+            for item in chosen[:_EXAMPLES]
         )
 
     def _measure(
