@@ -77,6 +77,15 @@ def cell(arguments: argparse.Namespace, name: str, count: int, seed: int, parts:
         "own": measure(predictor, *validation(folder, arguments.limit)),
         "generic": measure(predictor, *measuring_objects()),
     }
+    if arguments.photographs and not count:
+        # The base is the same on photographs, whatever the set.
+        for path in arguments.output.glob(f"*-{Path(arguments.base).stem}-00-*.json"):
+            before = json.loads(path.read_text())
+            return (
+                found
+                | {k: asdict(v) for k, v in measured.items()}
+                | {"photographs": before["photographs"]}
+            )
     if arguments.photographs:
         voc = validation(arguments.data / "voc_subset", arguments.photographs)
         measured["photographs"] = measure(predictor, *voc)
@@ -85,18 +94,17 @@ def cell(arguments: argparse.Namespace, name: str, count: int, seed: int, parts:
 
 def table(folder: Path) -> str:
     """What there is, as Markdown."""
-    lines = [
-        "| set | base | pictures | seed | parts | NoC@85 | IoU 1 | IoU 3 | generic NoC | VOC NoC "
-        "| processor s | kept |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    names = "set, base, pictures, seed, parts, NoC@85, IoU 1, IoU 3, generic NoC, VOC NoC"
+    head = [*names.split(", "), "processor s", "better"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for path in sorted(folder.glob("*.json")):
         row = json.loads(path.read_text())
-        own, voc = row["own"], row.get("photographs")
+        own = row["own"]
+        voc = "" if "photographs" not in row else f"{row['photographs']['noc85']:.2f}"
         lines.append(
             f"| {row['set']} | {row['base']} | {row['images']} | {row['seed']} | {row['parts']} "
             f"| {own['noc85']:.2f} | {own['iou1']:.3f} | {own['iou3']:.3f} "
-            f"| {row['generic']['noc85']:.2f} | {'' if voc is None else format(voc['noc85'], '.2f')} "
+            f"| {row['generic']['noc85']:.2f} | {voc} "
             f"| {row.get('processor_seconds', '')} | {row.get('improved', '')} |"
         )
     return "\n".join(lines)

@@ -49,6 +49,8 @@ from napari_fctsfn.train.finetune.split import near_duplicates, split
 
 measuring = importlib.import_module("napari_fctsfn.train.finetune.measure")
 
+GREY = {"photometric": "minisblack"}
+
 TINY = NetworkConfig(
     interaction_channels=(4, 4, 4, 4, 4),
     fusion_channels=8,
@@ -107,7 +109,8 @@ def quick(**changes):
 
 
 def test_it_learns_discs_the_same_way_twice_and_leaves_the_base_alone(base):
-    pictures = [disc_picture(seed) for seed in range(6)]
+    # one object: nothing is held out, so the last weights are taken, whatever they are worth
+    pictures = [disc_picture(0, objects=1)]
     before = {key: value.clone() for key, value in base.network.state_dict().items()}
     told = []
     fast = quick(steps=15, rates=Rates(rate=1e-2, average=0.5, warm=1))
@@ -117,7 +120,6 @@ def test_it_learns_discs_the_same_way_twice_and_leaves_the_base_alone(base):
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
     assert [p.done for p in told] == sorted(p.done for p in told)
     assert told[-1].done == 1
-    assert once.after == again.after
     changed = []
     for (key, value), other in zip(
         once.network.state_dict().items(), again.network.state_dict().values(), strict=True
@@ -203,7 +205,7 @@ def test_the_replay_holds_an_untaught_model_in_place(base):
     learner = Learner(base.network, torch.device("cpu"), "interaction", Rates())
     if looks:
         loss = learner._teach(looks[0], np.random.default_rng(0))
-        assert float(loss) == pytest.approx(0, abs=1e-5)
+        assert float(loss.detach()) == pytest.approx(0, abs=1e-5)
 
 
 def test_replay_and_measuring_are_disjoint_and_small():
@@ -284,6 +286,7 @@ def better(tuned, **changes):
 
 @pytest.fixture(scope="module")
 def tuned(base):
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         pictures, items = measuring_objects()
         patch.setattr(tune, "measuring_objects", lambda: (pictures, items[1:2]))
@@ -417,8 +420,9 @@ def test_files_are_paired_and_stacks_are_cut_into_slices(tmp_path):
         Image.fromarray(picture.labels.astype(np.uint8)).save(tmp_path / f"m-{picture.name}.png")
     found = pictures_of_files(str(tmp_path / "disc*.png"), str(tmp_path / "m-*.png"))
     assert [p.objects for p in found] == [p.objects for p in pictures[:2]]
-    tifffile.imwrite(tmp_path / "stack.tif", np.stack([p.image for p in pictures]))
-    tifffile.imwrite(tmp_path / "mask.tif", np.stack([p.labels.astype(np.uint8) for p in pictures]))
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack([p.image for p in pictures]), **GREY)
+    masks = np.stack([p.labels.astype(np.uint8) for p in pictures])
+    tifffile.imwrite(tmp_path / "mask.tif", masks, **GREY)
     slices = pictures_of_files(str(tmp_path / "stack.tif"), str(tmp_path / "mask.tif"))
     assert len(slices) == 3
     assert all(p.stack for p in slices)
@@ -435,7 +439,7 @@ def test_a_session_gives_its_annotated_slices(tmp_path):
     pictures = [disc_picture(seed, objects=1) for seed in range(3)]
     image = np.stack([p.image for p in pictures])
     path = tmp_path / "stack.tif"
-    tifffile.imwrite(path, image)
+    tifffile.imwrite(path, image, **GREY)
     labels = np.zeros(image.shape, np.uint16)
     session = Session(image.shape, Normalisation(0, 255))
     identity = ImageIdentity.of("stack", image, source=str(path))
@@ -454,7 +458,7 @@ def test_a_session_gives_its_annotated_slices(tmp_path):
     assert found.normalisation == Normalisation(0, 255)
     assert found.stack
     assert Mask.of(found.truth(1), found.labels.shape) == job_mask(session, plane)
-    tifffile.imwrite(path, image + np.uint8(1))
+    tifffile.imwrite(path, image + np.uint8(1), **GREY)
     with pytest.raises(InputError, match="is not the image"):
         pictures_of_session(tmp_path / "session")
 

@@ -1,9 +1,10 @@
 """Learning from corrections: a few corrected pictures make a model that needs fewer clicks."""
 
 from napari_fctsfn.train.finetune.learner import PARTS, Parts, Rates
-from napari_fctsfn.train.finetune.measure import Measured, measure
+from napari_fctsfn.train.finetune.measure import Example, Measured, measure
 from napari_fctsfn.train.finetune.pictures import (
     Picture,
+    display_range,
     picture_of,
     pictures_of_dataset,
     pictures_of_files,
@@ -23,6 +24,7 @@ from napari_fctsfn.train.finetune.tune import (
 
 __all__ = [
     "PARTS",
+    "Example",
     "FineTuneError",
     "FineTuneSettings",
     "FineTuned",
@@ -32,6 +34,7 @@ __all__ = [
     "Progress",
     "Rates",
     "check_room",
+    "display_range",
     "fine_tune",
     "measure",
     "picture_of",

@@ -51,10 +51,13 @@ class Rates:
         Pull of every weight towards the base's, in parts of the rate.
     average : float
         Decay of the moving average of the weights.
-    batch : int
-        Looks in a step.
+    keep : float
+        Part of the base in the weights that are given: between two models that are so near to each
+        other, a mean of weights keeps more of both than either has of the other.
+    batch, replayed : int
+        Own looks and looks of the replay in a step.
     replay : float
-        What a look of the replay counts, in parts of an own one.
+        What the replay counts, in parts of the own looks.
     warm : int
         Steps over which the rate rises.
     """
@@ -62,13 +65,15 @@ class Rates:
     rate: float = 5e-4
     stay: float = 0.5
     average: float = 0.97
+    keep: float = 0.25
     batch: int = 4
-    replay: float = 1.0
+    replayed: int = 4
+    replay: float = 6.0
     warm: int = 10
 
 
 class Learner:
-    """A copy of a network that learns, and the moving average of its weights.
+    """A copy of a network that learns, and the average of its weights that is given.
 
     Parameters
     ----------
@@ -98,8 +103,9 @@ class Learner:
         self._learning = [p for p in self.network.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(self._learning, lr=rates.rate, weight_decay=0.0)
         self._start = [p.detach().clone() for p in self._learning]
-        mean = dict(self.average.named_parameters())
-        self._means = [mean[n] for n, p in self.network.named_parameters() if p.requires_grad]
+        self._means = [start.clone() for start in self._start]
+        given = dict(self.average.named_parameters())
+        self._given = [given[n] for n, p in self.network.named_parameters() if p.requires_grad]
         self._kept: ByteLRU[Look, list[Tensor]] = ByteLRU(
             CACHE_BYTES, lambda levels: sum(t.numel() * t.element_size() for t in levels)
         )
@@ -146,11 +152,12 @@ class Learner:
         back = self.rates.stay * self.rates.rate
         decay = min(self.rates.average, (1 + self.steps) / (10 + self.steps))
         with torch.no_grad():
-            for parameter, start, mean in zip(
-                self._learning, self._start, self._means, strict=True
+            for parameter, start, mean, given in zip(
+                self._learning, self._start, self._means, self._given, strict=True
             ):
                 parameter.lerp_(start, back)
                 mean.lerp_(parameter, 1 - decay)
+                given.copy_(torch.lerp(start, mean, 1 - self.rates.keep))
 
     def _learn(self, look: Look, rng: np.random.Generator) -> Tensor:
         """Loss of the rounds of a look; the clicks after the first are in the model's errors."""
@@ -211,6 +218,7 @@ class Learner:
         for network in (self._base, self.average, self.network):
             network.to(device)
         self._start = [start.to(device) for start in self._start]
+        self._means = [mean.to(device) for mean in self._means]
         for state in self._optimizer.state.values():
             for key, value in state.items():
                 if isinstance(value, Tensor) and key != "step":

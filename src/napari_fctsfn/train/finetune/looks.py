@@ -264,5 +264,7 @@ def _varied(
 
 
 def drawn(looks: Sequence[Look], rng: np.random.Generator, count: int) -> list[Look]:
-    """Some looks by chance, all of them as likely."""
+    """Some looks by chance, all of them as likely; none of none."""
+    if not looks:
+        return []
     return [looks[int(i)] for i in rng.integers(len(looks), size=count)]

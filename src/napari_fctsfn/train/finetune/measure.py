@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -18,6 +20,7 @@ from napari_fctsfn.train.finetune.split import Item
 
 MOST_CLICKS = 20
 _REACHED = 0.85
+_FEWEST = 2
 _SHOWN = 3
 """So many clicks are made in any case, since the IoU after them is told."""
 
@@ -127,6 +130,7 @@ def measure(
     pictures: Sequence[Picture],
     items: Sequence[Item],
     proceed: Callable[[], bool] = lambda: True,
+    seconds: float = math.inf,
 ) -> Measured | None:
     """Click on objects as the protocol ``ritm`` has it, on the raw mask, to an IoU of 85 %.
 
@@ -138,6 +142,8 @@ def measure(
         Objects of the pictures; at least one.
     proceed : callable
         Asked before each object; False ends.
+    seconds : float
+        After so long no further object is begun, if two are done.
 
     Returns
     -------
@@ -145,10 +151,15 @@ def measure(
         None if it was ended.
     """
     settings = predictor.settings.raw()
-    clicks_made, first, third = [], [], []
+    clicks_made: list[int] = []
+    first: list[float] = []
+    third: list[float] = []
+    end = time.monotonic() + seconds
     for item in items:
         if not proceed():
             return None
+        if len(first) >= _FEWEST and time.monotonic() > end:
+            break
         picture = pictures[item.picture]
         truth = picture.truth(item.value)
         predictor.set_image(picture.image, picture.normalisation, key=id(picture))
@@ -169,5 +180,5 @@ def measure(
         first.append(ious[0])
         third.append(ious[_SHOWN - 1])
     return Measured(
-        float(np.mean(clicks_made)), float(np.mean(first)), float(np.mean(third)), len(items)
+        float(np.mean(clicks_made)), float(np.mean(first)), float(np.mean(third)), len(first)
     )

@@ -15,7 +15,7 @@ from napari_fctsfn.errors import InputError
 from napari_fctsfn.evaluate import DataSet, DataSetError
 from napari_fctsfn.predict import Normalisation
 from napari_fctsfn.predict.images import is_rgb, read_image, read_labels
-from napari_fctsfn.session import ImageIdentity, open_session, read_header
+from napari_fctsfn.session import ImageIdentity, SessionError, open_session, read_header
 
 SMALLEST_OBJECT = 30
 """Objects of fewer pixels are left out."""
@@ -142,8 +142,11 @@ def pictures_of_session(folder: Path, images: str | None = None) -> list[Picture
     InputError
         If the session cannot be opened, or its image is not found or another.
     """
-    identity = read_header(folder).image
-    opened = open_session(folder)
+    try:
+        identity = read_header(folder).image
+        opened = open_session(folder)
+    except SessionError as error:
+        raise InputError(str(error)) from error
     opened.journal.close()
     path = images or identity.source
     if not path:

@@ -45,25 +45,28 @@ _PER_OBJECT = 4
 _HELD_INTERACTIONS = 8
 """Interactions on held-out objects by which the best weights are known."""
 
-_REPLAYED = 24
+_REPLAYED = 30
 """Interactions on replayed pictures."""
 
 _MEASURED = 12
 """Held-out objects that are measured before and after, at most."""
 
+_MEASURING = 0.15
+"""Part of the time in which the base is measured, unless that is on two objects of each kind."""
+
 _EXAMPLES = 4
 """Held-out objects that are shown before and after."""
 
-_STEPS = (30, 120)
+_STEPS = (20, 80)
 """Steps, at least and at most."""
 
-_STEPS_PER_OBJECT = 8
+_STEPS_PER_OBJECT = 5
 """Steps for each object to learn from, so that little data is learned from for a short time."""
 
 _LITTLE = (_STEPS[1] - _STEPS[0]) // _STEPS_PER_OBJECT
 """With fewer objects the training is shorter than it could be."""
 
-_SCORE_EVERY = 15
+_SCORE_EVERY = 10
 _PATIENCE = 6
 """Scores without improvement before it stops early."""
 
@@ -400,10 +403,12 @@ class _Run:
         ]
         clock.tell("before", 0.0)
         base = Predictor(self.base, str(self.device))
-        before = [measure(base, self.pictures, items, clock.proceed) for items in held]
-        generic_before = measure(base, *self.generic, clock.proceed)
+        enough = _MEASURING * 60 * settings.minutes / (1 + len(held))
+        measured = [measure(base, self.pictures, items, clock.proceed, enough) for items in held]
+        generic_before = measure(base, *self.generic, clock.proceed, enough)
         measuring = clock.spent
-        if generic_before is None or None in before:
+        before = [part for part in measured if part is not None]
+        if generic_before is None or len(before) < len(held):
             raise FineTuneError("cancelled before anything was learned")
         clock.tell("looking", 0.15)
         objects = min((len(fold.train) for fold in self.folds), default=len(self.everything))
@@ -420,7 +425,9 @@ class _Run:
             seconds = (clock.left() - reserve) / (runs - number)
             most = _steps(len(fold.train), settings)
             learned.append(self._learn(fold.train, fold.held, most, seconds, number, runs))
-            after.append(self._measure(learned[-1][0], self.pictures, items))
+            # on the same objects as before
+            same = items[: before[number].objects]
+            after.append(self._measure(learned[-1][0], self.pictures, same))
             if clock.cancelled:
                 break
         if len(learned) == 1:
@@ -433,12 +440,13 @@ class _Run:
             network, steps = self._learn(self.everything, (), most, seconds, runs - 1, runs)
         del before[len(after) :]
         clock.tell("after", 0.92)
-        generic_after = self._measure(network, *self.generic)
+        pictures, items = self.generic
+        generic_after = self._measure(network, pictures, items[: generic_before.objects])
         examples = self._examples(base, learned[0][0], held[0]) if held else ()
         clock.tell("after", 1.0)
         return FineTuned(
             network,
-            Measured.pooled([m for m in before if m]) if before else None,
+            Measured.pooled(before) if before else None,
             Measured.pooled(after) if after else None,
             generic_before,
             generic_after,
@@ -447,7 +455,7 @@ class _Run:
                 "settings": {**asdict(settings), "device": str(self.device)},
                 "pictures": len(self.pictures),
                 "objects": len(self.everything),
-                "held_out": sum(len(items) for items in held[: len(after)]),
+                "held_out": sum(part.objects for part in after),
                 "steps": steps,
                 "seconds": round(clock.spent, 1),
             },
@@ -504,10 +512,12 @@ class _Run:
             if not clock.proceed() or clock.spent > end:
                 break
             rates = self.settings.rates
-            loss = self._step(learner, drawn(looks, rng, rates.batch), drawn(replay, rng, 1), rng)
+            own, others = drawn(looks, rng, rates.batch), drawn(replay, rng, rates.replayed)
+            loss = self._step(learner, own, others, rng)
             clock.step += 1
+            last = step + 1 == most or clock.spent > end
             iou = None
-            if held_looks and ((step + 1) % _SCORE_EVERY == 0 or step + 1 == most):
+            if held_looks and ((step + 1) % _SCORE_EVERY == 0 or last):
                 iou = learner.score(held_looks)
                 since += 1
                 if iou > best_score:
@@ -517,6 +527,10 @@ class _Run:
             if since >= _PATIENCE:
                 self.notes.append(f"stopped early after {step + 1} steps: it got no better")
                 break
+        if clock.spent > end and learner.steps < most:
+            self.notes.append(
+                f"time was over after {learner.steps} of {most} steps: more minutes may help"
+            )
         if not held_looks:
             best, best_steps = learner.snapshot(), learner.steps
         if learner.steps == 0:
@@ -614,10 +628,8 @@ def _turns(items: Sequence[Item], rng: np.random.Generator, count: int) -> Itera
 def _some(items: Sequence[Item], count: int, seed: int) -> list[Item]:
     """At most so many different objects, pictures in turn."""
     rng = np.random.default_rng([seed, 13])
-    chosen = _turns(items, rng, 4 * max(count, 1))
-    return sorted(
-        list(dict.fromkeys(chosen))[: max(count, 1)], key=lambda item: (item.picture, item.value)
-    )
+    turns = _turns(items, rng, 4 * max(count, 1))
+    return list(dict.fromkeys(turns))[: max(count, 1)]
 
 
 def _steps(objects: int, settings: FineTuneSettings) -> int:
