@@ -54,6 +54,9 @@ _MEASURED = 12
 _MEASURING = 0.15
 """Part of the time in which the base is measured, unless that is on two objects of each kind."""
 
+_RESERVED = 0.3
+"""Part of the time that is kept for measuring afterwards, at most."""
+
 _EXAMPLES = 4
 """Held-out objects that are shown before and after."""
 
@@ -418,7 +421,7 @@ class _Run:
                 f"not learn them by heart"
             )
         runs = {0: 1, 1: 1, 2: 3}[len(self.folds)]
-        reserve = 1.3 * measuring
+        reserve = min(1.3 * measuring, _RESERVED * 60 * settings.minutes)
         after: list[Measured] = []
         learned: list[tuple[FCTSFN, int]] = []
         for number, (fold, items) in enumerate(zip(self.folds, held, strict=True)):
@@ -502,44 +505,33 @@ class _Run:
         share = 0.75 / runs
         start = 0.15 + share * number
         looks, held_looks, replay = self._looks(train, held, rng, end - 0.6 * seconds, start, share)
-        learner = Learner(self.base.network, self.device, self.settings.parts, self.settings.rates)
-        best, best_steps, best_score = learner.average, 0, -1.0
-        if held_looks:
-            best_score = learner.score(held_looks)
-            best = learner.snapshot()
-        since = 0
+        rates = self.settings.rates
+        learner = Learner(self.base.network, self.device, self.settings.parts, rates)
+        best = _Best(learner, held_looks)
         for step in range(most):
             if not clock.proceed() or clock.spent > end:
                 break
-            rates = self.settings.rates
             own, others = drawn(looks, rng, rates.batch), drawn(replay, rng, rates.replayed)
             loss = self._step(learner, own, others, rng)
             clock.step += 1
             last = step + 1 == most or clock.spent > end
-            iou = None
-            if held_looks and ((step + 1) % _SCORE_EVERY == 0 or last):
-                iou = learner.score(held_looks)
-                since += 1
-                if iou > best_score:
-                    best, best_steps, best_score, since = learner.snapshot(), step + 1, iou, 0
+            iou = best.score() if last or (step + 1) % _SCORE_EVERY == 0 else None
             part = max((step + 1) / most, 1 - max(end - clock.spent, 0) / max(seconds, 1e-9))
             clock.tell("learning", start + share * (0.3 + 0.7 * part), loss=loss, iou=iou)
-            if since >= _PATIENCE:
+            if best.since >= _PATIENCE:
                 self.notes.append(f"stopped early after {step + 1} steps: it got no better")
                 break
-        if clock.spent > end and learner.steps < most:
-            self.notes.append(
-                f"time was over after {learner.steps} of {most} steps: more minutes may help"
-            )
-        if not held_looks:
-            best, best_steps = learner.snapshot(), learner.steps
         if learner.steps == 0:
             if clock.cancelled:
                 raise FineTuneError("cancelled before anything was learned")
             raise FineTuneError(
                 f"{self.settings.minutes:g} minutes are over before anything was learned: give more"
             )
-        return best.cpu().eval(), best_steps
+        if clock.spent > end and learner.steps < most:
+            self.notes.append(
+                f"time was over after {learner.steps} of {most} steps: more minutes may help"
+            )
+        return best.taken()
 
     def _step(
         self, learner: Learner, own: list[Look], replay: list[Look], rng: np.random.Generator
@@ -609,6 +601,33 @@ class _Run:
         if not looks:
             raise FineTuneError("none of the objects can be seen by the network: give larger ones")
         return looks, held_looks, replay
+
+
+class _Best:
+    """The weights that were best on held-out looks; the last where nothing is held out."""
+
+    def __init__(self, learner: Learner, looks: list[Look]) -> None:
+        self._learner, self._looks = learner, looks
+        self._network, self._steps = learner.snapshot(), 0
+        self._iou = learner.score(looks) if looks else 0.0
+        self.since = 0
+
+    def score(self) -> float | None:
+        """Mean IoU on the held-out looks now; None where there are none."""
+        if not self._looks:
+            return None
+        iou = self._learner.score(self._looks)
+        self.since += 1
+        if iou > self._iou:
+            self._network, self._steps = self._learner.snapshot(), self._learner.steps
+            self._iou, self.since = iou, 0
+        return iou
+
+    def taken(self) -> tuple[FCTSFN, int]:
+        """The weights, on the CPU, and the steps after which they were reached."""
+        if not self._looks:
+            self._network, self._steps = self._learner.snapshot(), self._learner.steps
+        return self._network.cpu().eval(), self._steps
 
 
 def _turns(items: Sequence[Item], rng: np.random.Generator, count: int) -> Iterator[Item]:
