@@ -13,6 +13,7 @@ from napari_fctsfn.cli import (
     demo,
     evaluate,
     export,
+    finetune,
     models,
     propagate,
     reproduce,
@@ -42,6 +43,7 @@ app.command(cls=propagate.Propagate)(propagate.propagate)
 app.command()(batch.batch)
 app.command()(export.export)
 app.command()(train.train)
+app.command()(finetune.finetune)
 app.command()(evaluate.evaluate)
 app.command()(reproduce.reproduce)
 app.command()(benchmark.benchmark)

@@ -51,6 +51,8 @@ class DataSet(ObjectSet):
         The value of pixels that do not count.
     evaluation_only : bool
         Whether training on it is forbidden.
+    stack : bool
+        Whether its pictures, in the order of their names, are the slices of a stack.
     """
 
     folder: Path
@@ -64,6 +66,7 @@ class DataSet(ObjectSet):
     foreground: int | None = None
     ignore: int | None = None
     evaluation_only: bool = False
+    stack: bool = False
 
     layout: ClassVar[str] = "dataset.json, images/STEM.(png|jpg|tif), labels/STEM.png"
 
@@ -101,6 +104,7 @@ class DataSet(ObjectSet):
             str(about.get("images", "images")),
             str(about.get("labels", "labels")),
             evaluation_only=bool(about.get("evaluation_only", False)),
+            stack=bool(about.get("stack")),
             **numbers,
         )
 

@@ -6,6 +6,7 @@ from napari_fctsfn.models.card import ModelCard, TrainingSet, weights_licence
 from napari_fctsfn.models.registry import (
     DEFAULT,
     ModelEntry,
+    check_new_name,
     choose_model,
     chosen_model,
     list_models,
@@ -21,6 +22,7 @@ __all__ = [
     "ModelEntry",
     "ModelError",
     "TrainingSet",
+    "check_new_name",
     "choose_model",
     "chosen_model",
     "data_directory",

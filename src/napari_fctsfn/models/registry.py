@@ -67,10 +67,8 @@ def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
     raise ModelError(f"unknown model {text!r}; known models: {known}; or give the path of a file")
 
 
-def register_model(
-    name: str, network: FCTSFN, card: ModelCard, *, replace: bool = False, half: bool = True
-) -> ModelEntry:
-    """Save a model in the user's data directory, `half` as `save_model` takes it.
+def check_new_name(name: str, *, replace: bool = False) -> None:
+    """Refuse a name that a new model cannot have, before hours go into the model.
 
     Raises
     ------
@@ -85,6 +83,19 @@ def register_model(
         if entry.name == name and (entry.bundled or not replace):
             what = "comes with the package" if entry.bundled else "exists already"
             raise ModelError(f"the model {name!r} {what}; choose another name")
+
+
+def register_model(
+    name: str, network: FCTSFN, card: ModelCard, *, replace: bool = False, half: bool = True
+) -> ModelEntry:
+    """Save a model in the user's data directory, `half` as `save_model` takes it.
+
+    Raises
+    ------
+    ModelError
+        If the name is not valid, reserved for a bundled model, or taken and `replace` is false.
+    """
+    check_new_name(name, replace=replace)
     folder = data_directory() / "models"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}{_SUFFIX}"

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_fctsfn.plugin.dock import AnnotateDock
+    from napari_fctsfn.plugin.teaching.dock import FineTuneDock
 
-__all__ = ["AnnotateDock"]
+__all__ = ["AnnotateDock", "FineTuneDock"]
 
 
 def __getattr__(name: str) -> Any:
@@ -14,4 +15,8 @@ def __getattr__(name: str) -> Any:
         from napari_fctsfn.plugin.dock import AnnotateDock
 
         return AnnotateDock
+    if name == "FineTuneDock":
+        from napari_fctsfn.plugin.teaching.dock import FineTuneDock
+
+        return FineTuneDock
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -251,6 +251,17 @@ class AnnotateDock(QWidget):
             box.blockSignals(False)
         self._on_model()
 
+    def offer_model(self, name: str, use: bool) -> None:
+        """List a model that was registered a moment ago; load it if it is to be used."""
+        from napari_fctsfn.models import read_card, resolve_model
+
+        self.model.blockSignals(True)
+        if self.model.findText(name) < 0:
+            self.model.addItem(name, read_card(resolve_model(name)).weights_licence)
+        self.model.blockSignals(False)
+        if use:
+            self.model.setCurrentText(name)
+
     def _on_model(self, _index: int = 0) -> None:
         if self.model.count():
             self.annotator.assistant.use(self.model.currentText(), self.device.currentText())

@@ -161,7 +161,10 @@ def _fits(shape: tuple[int, ...], image: Image) -> bool:
 
 
 def _identity(image: Image) -> ImageIdentity:
-    return ImageIdentity.of(image.name, full_data(image), channels=image.rgb)
+    path = image.source.path
+    return ImageIdentity.of(
+        image.name, full_data(image), channels=image.rgb, source="" if path is None else str(path)
+    )
 
 
 def _catch_up(opened: Opened, labels: Labels) -> None:

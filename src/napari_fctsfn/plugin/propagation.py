@@ -89,7 +89,7 @@ class Propagation:
             bench.changed.emit()
             return
         self._looked_at = (label, seen | {left[0]})
-        show_plane(bench.viewer, site.image, left[0])
+        site.show(left[0])
         bench.told = (
             f"Object {label}, slice {left[0].index[axis]}: of those left the farthest from any "
             f"click. Correct it if it is wrong; {len(left) - 1} more to look at."

@@ -64,12 +64,16 @@ class ImageSource:
     def _axis(self) -> int | None:
         return None if self.channels is None else self.channels.axis
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the image in labels; empty before one is chosen."""
+        return () if self.layer is None else image_shape(self.layer, self._axis)
+
     def plane(self) -> Plane | None:
         """The slice that is shown; None in 3-D or where the viewer stands outside the image."""
         if self.layer is None:
             return None
-        axis = self._axis
-        return shown_plane(self._viewer, self.layer, image_shape(self.layer, axis), axis)
+        return shown_plane(self._viewer, self.layer, self.shape, self._axis)
 
     def choose(self, channels: tuple[int, tuple[int, ...]] | None) -> None:
         """Choose what the network sees: an axis and one to three channels along it, or all.

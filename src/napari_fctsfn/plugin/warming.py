@@ -10,7 +10,6 @@ from napari.utils.notifications import show_error
 
 from napari_fctsfn.plugin import tasks
 from napari_fctsfn.plugin.background import single_shot
-from napari_fctsfn.plugin.layers import image_shape
 
 if TYPE_CHECKING:
     from napari_fctsfn.plugin.bench import Bench
@@ -68,13 +67,12 @@ class Warming:
 
     def _neighbours(self, plane: Plane) -> list[Plane]:
         """The next and the previous slice along the slider that was moved last."""
-        dims, layer = self._bench.viewer.dims, self._bench.source.layer
+        dims, shape = self._bench.viewer.dims, self._bench.source.shape
         axis = dims.last_used - (dims.ndim - len(plane.index))
         place = plane.index[axis] if 0 <= axis < len(plane.index) else None
-        if place is None or layer is None:
+        if place is None:
             return []
-        length = image_shape(layer)[axis]
-        return [plane.at(axis, n) for n in (place + 1, place - 1) if 0 <= n < length]
+        return [plane.at(axis, n) for n in (place + 1, place - 1) if 0 <= n < shape[axis]]
 
 
 def _nothing(_value: object) -> None:

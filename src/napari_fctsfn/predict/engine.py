@@ -54,7 +54,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _autocast_type(device: torch.device) -> torch.dtype | None:
+def reduced_precision(device: torch.device) -> torch.dtype | None:
     """The reduced precision that is faster on `device`, if any."""
     if device.type == "cuda":
         return torch.float16
@@ -89,7 +89,7 @@ class Engine:
 
     def _move(self, device: torch.device) -> None:
         self.device = device
-        self._autocast = _autocast_type(device)
+        self._autocast = reduced_precision(device)
         self._network = copy.deepcopy(self._host_network)
         fold_norms(self._network)
         self._network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -324,12 +324,8 @@ class Predictor:
 
     def _features(self, current: _Slice, window: Window, mirrored: bool = False) -> Any:
         def image() -> Tensor:
-            pixels = torch.from_numpy(current.read(window.box))
-            channels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-            sized = resize(channels[None], (window.rows, window.columns))
-            if mirrored:
-                sized = sized.flip(3)
-            return sized.clamp(0, 1).expand(-1, 3, -1, -1)
+            sized = window_image(current.read(window.box), window)
+            return sized.flip(3) if mirrored else sized
 
         key = (current.key, current.normalisation, window, mirrored)
         return self._engine.features(key, image)
@@ -382,6 +378,26 @@ class Predictor:
         if settings.fill_holes:
             mask = fill_small_holes(mask, local)
         return mask
+
+
+def window_image(pixels: NDArray[np.float32], window: Window) -> Tensor:
+    """What the network sees of a window, before it is padded.
+
+    Parameters
+    ----------
+    pixels : array of float32, shape (rows, columns) or (rows, columns, 3)
+        Normalised pixels of the window's box, 0..1.
+    window : Window
+
+    Returns
+    -------
+    Tensor of float32, shape (1, 3, window.rows, window.columns)
+        A view of one channel where the pixels are grey.
+    """
+    whole = torch.from_numpy(pixels)
+    channels = whole[None] if whole.ndim == 2 else whole.permute(2, 0, 1)
+    sized = resize(channels[None], (window.rows, window.columns))
+    return sized.clamp(0, 1).expand(-1, 3, -1, -1)
 
 
 def _seen(look: _Look, settings: Settings) -> Region | None:

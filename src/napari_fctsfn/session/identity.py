@@ -31,6 +31,8 @@ class ImageIdentity(BaseModel):
     dtype : str
     digest : str
         SHA-256 of blocks of pixels spread over it, 16 hexadecimal digits.
+    source : str
+        File that it was read from; empty if that is not known. Does not count.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,9 +41,10 @@ class ImageIdentity(BaseModel):
     shape: tuple[int, ...]
     dtype: str
     digest: str
+    source: str = ""
 
     @classmethod
-    def of(cls, name: str, data: Any, channels: bool = False) -> ImageIdentity:
+    def of(cls, name: str, data: Any, channels: bool = False, source: str = "") -> ImageIdentity:
         """Of an array, which may be lazy; a few blocks of it are read.
 
         Parameters
@@ -50,6 +53,8 @@ class ImageIdentity(BaseModel):
         data : array, at least two axes
         channels : bool
             Whether the last axis holds the channels of RGB.
+        source : str
+            File that it was read from.
         """
         shape = tuple(int(size) for size in data.shape)
         spatial = len(shape) - channels
@@ -66,7 +71,9 @@ class ImageIdentity(BaseModel):
             pixels = np.asarray(data[block])
             digest.update(pixels.astype(pixels.dtype.newbyteorder("<")).tobytes())
         dtype = np.dtype(data.dtype).name
-        return cls(name=name, shape=shape, dtype=dtype, digest=digest.hexdigest()[:16])
+        return cls(
+            name=name, shape=shape, dtype=dtype, digest=digest.hexdigest()[:16], source=source
+        )
 
     def same(self, other: ImageIdentity) -> bool:
         """Whether both are of the same image, whatever it is called."""

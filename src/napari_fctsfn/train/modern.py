@@ -343,7 +343,7 @@ def _step(
         if state >= 0:
             each = [_iou(m, t) for m, t in zip(masks, truths, strict=True)]
             ious.append(float(np.mean(each)))
-            loss = _loss(scores, truth, valid, weight, maps, each)
+            loss = click_loss(scores, truth, valid, weight, maps, each)
             first = _FIRST_WEIGHT if state == 0 and not earlier else 1.0
             total = total + first * loss / settings.states
         for i, (mask, t) in enumerate(zip(masks, truths, strict=True)):
@@ -355,7 +355,7 @@ def _step(
     return round(float(total.detach()), 4), [round(iou, 3) for iou in ious]
 
 
-def _loss(
+def click_loss(
     scores: Scores,
     truth: Tensor,
     valid: Tensor,
@@ -363,7 +363,20 @@ def _loss(
     maps: Tensor,
     ious: list[float],
 ) -> Tensor:
-    """Loss of one click state: refined and coarse mask, and the predicted IoU."""
+    """Loss of one click state: refined and coarse mask, and the predicted IoU.
+
+    Parameters
+    ----------
+    scores : Scores
+    truth, valid : Tensor of float, shape (batch, 1, rows, columns)
+        The object, 0 or 1; 0 where nothing is known.
+    weight : Tensor of float, same shape
+        What a pixel counts for the refined mask.
+    maps : Tensor of float, shape (batch, 2 or 3, rows, columns)
+        Interaction maps that the scores were made with.
+    ious : list of float
+        IoU of each mask with its object.
+    """
     near = (maps[:, :2].amin(dim=1, keepdim=True) < _CLICK_RADIUS).float()
     focal = normalized_focal_loss(scores.logit, truth, weight * (1 + _CLICK_WEIGHT * near))
     coarse = normalized_focal_loss(scores.coarse, truth, valid)

@@ -1,0 +1,484 @@
+"""The Fine-tune dock: what is on it and where, and what its buttons do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# napari injects the viewer by this annotation, which it looks up when it makes the widget
+import napari.viewer
+import numpy as np
+from napari.layers import Image, Labels
+from napari.utils.notifications import show_error, show_info, show_warning
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
+from qtpy.QtGui import QIcon
+from qtpy.QtWidgets import (
+    QApplication,
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QFormLayout,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QListWidget,
+    QListWidgetItem,
+    QMenu,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_fctsfn.errors import InputError
+from napari_fctsfn.plugin.background import Background
+from napari_fctsfn.plugin.choosers import LayerChooser
+from napari_fctsfn.plugin.layers import full_data
+from napari_fctsfn.plugin.teaching.chart import Chart
+from napari_fctsfn.plugin.teaching.pictures import comparison, thumbnail
+from napari_fctsfn.plugin.teaching.process import Teaching
+
+if TYPE_CHECKING:
+    from napari_fctsfn.train.finetune import Picture
+    from napari_fctsfn.train.finetune.job import Result
+
+_THUMBNAIL = 76
+_COMPARED = 112
+_STAGES = {
+    "before": "Measuring the base",
+    "looking": "Clicking on your objects",
+    "learning": "Learning",
+    "after": "Measuring the new model",
+}
+
+
+class FineTuneDock(QWidget):
+    """Teach a model your corrected masks.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        The viewer the dock belongs to.
+    parent : QWidget, optional
+        Owner in Qt.
+
+    Attributes
+    ----------
+    pictures : list of Picture
+        All that was added; those whose thumbnail is ticked are learned from.
+    teaching : Teaching
+        The process that learns.
+    """
+
+    _docked = False
+    _released = False
+
+    def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.pictures: list[Picture] = []
+        self.teaching = Teaching(self)
+        self.teaching.progressed.connect(self._on_progress)
+        self.teaching.finished.connect(self._on_finished)
+        self._background = Background(self)
+        self._job: Path | None = None
+        self.image = LayerChooser(viewer, Image, "no image open", always=False)
+        self.labels = LayerChooser(viewer, Labels, "no labels open", always=False)
+        self.add_button = QPushButton("Add these layers")
+        self.add_button.clicked.connect(self.add_layers)
+        self.more_button = self._more()
+        self.thumbnails = _Gallery()
+        self.thumbnails.itemChanged.connect(self._refresh)
+        self.base = QComboBox()
+        self.name = QLineEdit("mine")
+        self.minutes = QDoubleSpinBox()
+        self.minutes.setRange(0.5, 600)
+        self.minutes.setDecimals(1)
+        self.minutes.setValue(3)
+        self.minutes.setSuffix(" minutes")
+        self.start_button = QPushButton("Fine-tune")
+        self.start_button.clicked.connect(self.start)
+        self.progress = QProgressBar()
+        self.progress.setRange(0, 1000)
+        self.pause_button = QPushButton("Pause")
+        self.pause_button.setCheckable(True)
+        self.pause_button.toggled.connect(self._pause)
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setToolTip("End now; the best so far is measured and offered")
+        self.cancel_button.clicked.connect(self.teaching.cancel)
+        self.chart = Chart()
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.compared = QWidget()
+        self._grid = QGridLayout(self.compared)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self.use_button = QPushButton("Use")
+        self.use_button.setToolTip("Register the new model and annotate with it")
+        self.use_button.clicked.connect(partial(self._take, True))
+        self.keep_button = QPushButton("Keep both")
+        self.keep_button.clicked.connect(partial(self._take, False))
+        self.discard_button = QPushButton("Discard")
+        self.discard_button.clicked.connect(self.discard)
+        self._lay_out()
+        # After the window is shown: the card of every model is read.
+        QTimer.singleShot(0, self.list_models)
+        self._refresh()
+
+    def _more(self) -> QToolButton:
+        button = QToolButton()
+        button.setText("Add …")
+        button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        menu = QMenu(button)
+        menu.addAction("a session …", self._ask_session)
+        menu.addAction("a folder with images and labels …", self._ask_folder)
+        button.setMenu(menu)
+        return button
+
+    # What is learned from
+
+    def add_layers(self) -> None:
+        """Add the chosen image with the chosen labels, slice by slice."""
+        image, labels = self.image.layer, self.labels.layer
+        if image is None or labels is None:
+            show_warning("Open an image and its corrected labels first.")
+            return
+        data, values = full_data(image), labels.data
+        limits = None if image.rgb else tuple(float(x) for x in image.contrast_limits)
+        name = image.name
+
+        def read() -> list[Picture]:
+            from napari_fctsfn.predict import Normalisation
+            from napari_fctsfn.train.finetune import pictures_of_stack
+
+            shown = None if limits is None else Normalisation.from_limits(limits)
+            return pictures_of_stack(name, data, np.asarray(values), shown)
+
+        self._add(read)
+
+    def add_session(self, folder: Path) -> None:
+        """Add the annotated slices of a session."""
+        from napari_fctsfn.train.finetune import pictures_of_session
+
+        self._add(partial(pictures_of_session, folder))
+
+    def add_folder(self, folder: Path) -> None:
+        """Add the pictures of a folder with ``images`` and ``labels`` in it."""
+
+        def read() -> list[Picture]:
+            from napari_fctsfn.train.finetune import pictures_of_files
+
+            return pictures_of_files(str(folder / "images" / "*"), str(folder / "labels" / "*"))
+
+        self._add(read)
+
+    def _ask_session(self) -> None:
+        from napari_fctsfn.session.folders import sessions_directory
+
+        chosen = QFileDialog.getExistingDirectory(
+            self, "Folder of a session", str(sessions_directory())
+        )
+        if chosen:
+            self.add_session(Path(chosen))
+
+    def _ask_folder(self) -> None:
+        chosen = QFileDialog.getExistingDirectory(self, "Folder with images and labels in it")
+        if chosen:
+            self.add_folder(Path(chosen))
+
+    def _add(self, read: Callable[[], list[Picture]]) -> None:
+        if self._background.busy:
+            show_warning("Pictures are being read already.")
+            return
+
+        def task() -> tuple[list[Picture], list[str]]:
+            from napari_fctsfn.train.finetune import usable
+
+            return usable(read())
+
+        self._background.run(task, self._on_read, self._complain)
+        self._refresh()
+
+    def _on_read(self, found: tuple[list[Picture], list[str]]) -> None:
+        pictures, notes = found
+        self.thumbnails.blockSignals(True)
+        for picture in pictures:
+            self.pictures.append(picture)
+            self.thumbnails.show_picture(picture)
+        self.thumbnails.blockSignals(False)
+        if notes:
+            show_info("; ".join(notes) + ".")
+        self._refresh()
+
+    def _complain(self, error: Exception) -> None:
+        if not isinstance(error, InputError | OSError):
+            raise error
+        show_error(str(error))
+        self._refresh()
+
+    @property
+    def chosen(self) -> list[Picture]:
+        """The pictures whose thumbnail is ticked."""
+        return [
+            picture
+            for number, picture in enumerate(self.pictures)
+            if self.thumbnails.ticked(number)
+        ]
+
+    # Learning
+
+    def list_models(self) -> None:
+        """List the models to start from."""
+        from napari_fctsfn.models import chosen_model, list_models
+
+        before = self.base.currentText() or chosen_model()
+        self.base.clear()
+        self.base.addItems([entry.name for entry in list_models()])
+        self.base.setCurrentText(before)
+
+    def start(self) -> bool:
+        """Begin to learn; return whether that worked."""
+        from napari_fctsfn.models import ModelError, check_new_name
+        from napari_fctsfn.train.finetune import FineTuneSettings
+
+        try:
+            check_new_name(self.name.text())
+        except ModelError as error:
+            show_warning(str(error))
+            return False
+        self.discard()
+        self.chart.clear()
+        settings = FineTuneSettings(minutes=self.minutes.value())
+        self.teaching.start(self.base.currentText(), self.chosen, settings)
+        self.status.setText("Starting …")
+        self._refresh()
+        return True
+
+    def _pause(self, paused: bool) -> None:
+        self.teaching.pause(paused)
+        self.pause_button.setText("Go on" if paused else "Pause")
+
+    def _on_progress(self, told: dict[str, Any]) -> None:
+        seconds = told["seconds_left"]
+        self.progress.setValue(round(1000 * told["done"]))
+        self.progress.setFormat(f"%p %, {seconds:.0f} s left")
+        self.status.setText(_STAGES[told["stage"]])
+        self.chart.add(told["step"], told["loss"], told["iou"])
+
+    def _on_finished(self, folder: Path | None) -> None:
+        self.pause_button.setChecked(False)
+        if folder is None:
+            self.status.setText(f"Nothing was changed: {self.teaching.problem}")
+        else:
+            from napari_fctsfn.train.finetune.job import read_result
+
+            result, examples = read_result(folder)
+            self._job = folder
+            self.status.setText(_summary(result))
+            self._show_examples(examples)
+            self.use_button.setVisible(result.improved)
+            self.keep_button.setText("Keep both" if result.improved else "Keep it anyway")
+        self._refresh()
+
+    def _show_examples(self, examples: list[Any]) -> None:
+        for column, title in enumerate(("before, one click", "after, one click")):
+            self._grid.addWidget(QLabel(title), 0, column)
+        for row, example in enumerate(examples, 1):
+            for column in (0, 1):
+                label = QLabel()
+                label.setPixmap(comparison(example, bool(column), _COMPARED))
+                label.setToolTip(f"{example.name}: green is your mask, orange the model's")
+                self._grid.addWidget(label, row, column)
+
+    # Afterwards
+
+    def discard(self) -> None:
+        """Drop the model that was learned last."""
+        self._job = None
+        self.teaching.clean()
+        while (item := self._grid.takeAt(0)) is not None:
+            if (widget := item.widget()) is not None:
+                widget.deleteLater()
+        self._refresh()
+
+    def _take(self, use: bool) -> bool:
+        from napari_fctsfn.models import ModelError, choose_model
+        from napari_fctsfn.train.finetune.job import take_model
+
+        if self._job is None:
+            return False
+        try:
+            entry = take_model(self._job, self.name.text())
+            if use:
+                choose_model(entry.name)
+        except (ModelError, OSError) as error:
+            show_error(f"The model is not registered yet: {error}")
+            return False
+        self.list_models()
+        self._offer(entry.name, use)
+        show_info(f"“{entry.name}” is registered.")
+        self.discard()
+        self.status.setText(f"“{entry.name}” is registered.")
+        return True
+
+    def _offer(self, name: str, use: bool) -> None:
+        """Let the Annotate docks of this window know the model, and use it if wanted."""
+        from napari_fctsfn.plugin.dock import AnnotateDock
+
+        window = self.window()
+        for dock in [] if window is None else window.findChildren(AnnotateDock):
+            dock.offer_model(name, use)
+
+    def wait_idle(self, timeout_ms: int = 30_000) -> bool:
+        """Process events until nothing is pending; return whether that was so in time."""
+        deadline = time.monotonic() + timeout_ms / 1000
+        while time.monotonic() < deadline:
+            QApplication.processEvents()
+            if not (self.teaching.busy or self._background.busy):
+                return True
+            time.sleep(0.005)
+        return False
+
+    def release(self) -> None:
+        """Let go of the viewer, end the process."""
+        if not self._released:
+            self._released = True
+            self.image.release()
+            self.labels.release()
+            self._background.forget()
+            self.teaching.close()
+
+    def event(self, event: QEvent | None) -> bool:
+        """Let go when napari takes the dock out of its window: it is not closed then."""
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            if self.parent() is not None:
+                self._docked = True
+            elif self._docked:
+                self.release()
+        return super().event(event)
+
+    def closeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Let go when the dock is closed as a window of its own."""
+        self.release()
+        super().closeEvent(event)
+
+    def _lay_out(self) -> None:
+        for box in (self.image, self.labels, self.base):
+            box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
+        form.addRow("Image", self.image)
+        form.addRow("Corrected masks", self.labels)
+        form.addRow("", _row(self.add_button, self.more_button))
+        settings = QFormLayout()
+        settings.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        settings.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
+        settings.addRow("Start from", self.base)
+        settings.addRow("New model", self.name)
+        settings.addRow("Time", self.minutes)
+        self.running = QWidget()
+        running = QVBoxLayout(self.running)
+        running.setContentsMargins(0, 0, 0, 0)
+        running.addWidget(self.progress)
+        running.addLayout(_row(self.pause_button, self.cancel_button))
+        self.choice = QWidget()
+        choice = QHBoxLayout(self.choice)
+        choice.setContentsMargins(0, 0, 0, 0)
+        for button in (self.use_button, self.keep_button, self.discard_button):
+            choice.addWidget(button)
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setSpacing(8)
+        column.addLayout(form)
+        column.addWidget(self.thumbnails)
+        column.addLayout(settings)
+        column.addWidget(self.start_button)
+        column.addWidget(self.running)
+        column.addWidget(self.chart)
+        column.addWidget(self.status)
+        column.addWidget(self.choice)
+        column.addWidget(self.compared)
+        column.addStretch(1)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QScrollArea.Shape.NoFrame)
+        area.setWidget(inner)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(area)
+
+    def _refresh(self, _item: Any = None) -> None:
+        busy, offered = self.teaching.busy, self._job is not None
+        objects = sum(len(picture.objects) for picture in self.chosen)
+        self.add_button.setEnabled(not self._background.busy)
+        self.thumbnails.setVisible(bool(self.pictures))
+        self.start_button.setVisible(not busy)
+        self.start_button.setEnabled(objects > 0)
+        self.start_button.setText(
+            f"Fine-tune on {objects} objects in {len(self.chosen)} pictures"
+            if objects
+            else "Add corrected pictures first"
+        )
+        self.running.setVisible(busy)
+        self.chart.setVisible(busy or offered or bool(self.chart.losses))
+        self.choice.setVisible(offered)
+        self.compared.setVisible(offered)
+
+
+class _Gallery(QListWidget):
+    """Thumbnails with a tick each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setViewMode(QListWidget.ViewMode.IconMode)
+        self.setIconSize(QSize(_THUMBNAIL, _THUMBNAIL))
+        self.setResizeMode(QListWidget.ResizeMode.Adjust)
+        self.setMovement(QListWidget.Movement.Static)
+        self.setSelectionMode(QListWidget.SelectionMode.NoSelection)
+        self.setUniformItemSizes(True)
+        self.setFixedHeight(2 * (_THUMBNAIL + 30))
+        self.setToolTip("Untick pictures whose masks are not right")
+
+    def ticked(self, number: int) -> bool:
+        """Whether the picture of this number is ticked."""
+        item = self.item(number)
+        return item is not None and item.checkState() == Qt.CheckState.Checked
+
+    def show_picture(self, picture: Picture) -> None:
+        """Add a picture, ticked."""
+        item = QListWidgetItem(QIcon(thumbnail(picture, _THUMBNAIL)), picture.name[-12:])
+        item.setToolTip(f"{picture.name}: {len(picture.objects)} objects")
+        item.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsUserCheckable)
+        item.setCheckState(Qt.CheckState.Checked)
+        self.addItem(item)
+
+
+def _row(*widgets: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout()
+    for widget in widgets:
+        row.addWidget(widget)
+    return row
+
+
+def _summary(result: Result) -> str:
+    """What the new model is worth, in a few lines."""
+    lines = []
+    before, after = result.measured("before"), result.measured("after")
+    if before is None or after is None:
+        lines.append("There was nothing to measure on: the new model is not known to be better.")
+    else:
+        better = "" if result.improved else "It is no better. "
+        lines.append(
+            f"{better}Clicks to 85 % on {after.objects:.0f} held-out objects: "
+            f"{before.noc85:.1f} before, {after.noc85:.1f} after."
+        )
+    generic = result.measured("generic_before"), result.measured("generic_after")
+    lines.append(f"On photographs and others: {generic[0].noc85:.1f} and {generic[1].noc85:.1f}.")
+    lines += [f"{note[0].upper()}{note[1:]}." for note in result.notes]
+    return "\n".join(lines)

@@ -1,0 +1,47 @@
+"""Learning from corrections: a few corrected pictures make a model that needs fewer clicks."""
+
+from napari_fctsfn.train.finetune.learner import PARTS, Parts, Rates
+from napari_fctsfn.train.finetune.measure import Example, Measured, measure
+from napari_fctsfn.train.finetune.pictures import (
+    Picture,
+    display_range,
+    picture_of,
+    pictures_of_dataset,
+    pictures_of_files,
+    pictures_of_session,
+    pictures_of_stack,
+    usable,
+)
+from napari_fctsfn.train.finetune.tune import (
+    FineTuned,
+    FineTuneError,
+    FineTuneSettings,
+    Progress,
+    check_room,
+    fine_tune,
+    register,
+)
+
+__all__ = [
+    "PARTS",
+    "Example",
+    "FineTuneError",
+    "FineTuneSettings",
+    "FineTuned",
+    "Measured",
+    "Parts",
+    "Picture",
+    "Progress",
+    "Rates",
+    "check_room",
+    "display_range",
+    "fine_tune",
+    "measure",
+    "picture_of",
+    "pictures_of_dataset",
+    "pictures_of_files",
+    "pictures_of_session",
+    "pictures_of_stack",
+    "register",
+    "usable",
+]

@@ -1,0 +1,321 @@
+"""Corrected pictures: what a fine-tuning learns from, wherever it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_fctsfn.errors import InputError
+from napari_fctsfn.evaluate import DataSet, DataSetError
+from napari_fctsfn.predict import Normalisation
+from napari_fctsfn.predict.images import is_rgb, read_image, read_labels
+from napari_fctsfn.session import ImageIdentity, SessionError, open_session, read_header
+
+SMALLEST_OBJECT = 30
+"""Objects of fewer pixels are left out."""
+
+_EVERYTHING = 0.98
+"""An object that covers more than this part of its picture is no object."""
+
+OWN = "your own pictures"
+"""Licence of pictures that belong to nobody's published set."""
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture with objects whose masks are right.
+
+    Parameters
+    ----------
+    name : str
+        For messages and thumbnails.
+    image : array, shape (rows, columns) or (rows, columns, 3 or 4)
+        Any real dtype.
+    labels : array of int, shape (rows, columns)
+    objects : tuple of int
+        Values in `labels` to learn from.
+    normalisation : Normalisation, optional
+        The display range; by default as the predictor chooses it.
+    ignore : array of bool, shape (rows, columns), optional
+        Pixels that count neither as object nor as background.
+    source : str
+        Data set, folder or session that it is from.
+    licence : str
+        Of picture and masks.
+    stack : bool
+        Whether the source's pictures are slices of a stack, in their order.
+
+    Raises
+    ------
+    InputError
+        If the labels do not have the picture's rows and columns.
+    """
+
+    name: str
+    image: NDArray[Any]
+    labels: NDArray[Any]
+    objects: tuple[int, ...]
+    normalisation: Normalisation | None = None
+    ignore: NDArray[np.bool_] | None = None
+    source: str = ""
+    licence: str = OWN
+    stack: bool = False
+
+    def __post_init__(self) -> None:
+        if self.image.shape[:2] != self.labels.shape:
+            raise InputError(
+                f"{self.name}: the image has {self.image.shape[:2]} rows and columns, its labels "
+                f"{self.labels.shape}; they must be equal"
+            )
+
+    def truth(self, value: int) -> NDArray[np.bool_]:
+        """Mask of an object, shape (rows, columns)."""
+        mask: NDArray[np.bool_] = self.labels == value
+        return mask
+
+
+def display_range(picture: Picture) -> Normalisation:
+    """The range in which the network sees a picture: its own, or as the predictor chooses it."""
+    if picture.normalisation is not None:
+        return picture.normalisation
+    if picture.image.ndim == 3:
+        return Normalisation.for_rgb(picture.image.dtype)
+    return Normalisation.from_array(picture.image)
+
+
+def pictures_of_dataset(folder: Path, listed: Path) -> list[Picture]:
+    """Pictures of a data set in the layout with ``dataset.json``.
+
+    Parameters
+    ----------
+    folder : Path
+    listed : Path
+        A list of lines ``STEM`` or ``STEM VALUE``.
+
+    Raises
+    ------
+    DataSetError
+        If something is missing or does not fit, or the set is for evaluation only.
+    """
+    dataset = DataSet.open(folder)
+    if dataset.evaluation_only:
+        raise DataSetError(f"{folder} is for evaluation only: nothing may be trained on it")
+    objects: dict[str, list[int]] = {}
+    for reference in dataset.objects(listed):
+        objects.setdefault(reference.stem, []).append(reference.value)
+    pictures = []
+    for stem, values in objects.items():
+        image, labels = dataset.pair(stem)
+        pictures.append(
+            Picture(
+                stem,
+                image,
+                labels,
+                tuple(values),
+                ignore=dataset.ignored(labels),
+                source=dataset.name,
+                licence=dataset.licence,
+                stack=dataset.stack,
+            )
+        )
+    return pictures
+
+
+def pictures_of_session(folder: Path, images: str | None = None) -> list[Picture]:
+    """The slices that were annotated in a session.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the session.
+    images : str, optional
+        File of the image, where the session does not know it or it has moved.
+
+    Raises
+    ------
+    InputError
+        If the session cannot be opened, or its image is not found or another.
+    """
+    try:
+        identity = read_header(folder).image
+        opened = open_session(folder)
+    except SessionError as error:
+        raise InputError(str(error)) from error
+    opened.journal.close()
+    path = images or identity.source
+    if not path:
+        raise InputError(
+            f"the session {folder} does not know the file of its image “{identity.name}”: "
+            f"name it with --images FILE"
+        )
+    image = read_image(path)
+    rgb = image.ndim == len(opened.session.shape) + 1
+    if not ImageIdentity.of(identity.name, image, channels=rgb).same(identity):
+        raise InputError(f"{path} is not the image of the session {folder}, which is {identity}")
+    values: dict[Any, list[int]] = {}
+    for label, planes in opened.session.objects.items():
+        for plane in planes:
+            values.setdefault(plane, []).append(label)
+    pictures = []
+    for plane in sorted(values, key=lambda plane: [i or 0 for i in plane.index]):
+        index = ",".join(str(i) for i in plane.index if i is not None)
+        pictures.append(
+            Picture(
+                f"{identity.name} {index}".strip(),
+                image[plane.key],
+                opened.labels[plane.key],
+                tuple(values[plane]),
+                opened.session.normalisation,
+                source=identity.name,
+                stack=len(plane.index) > 2,
+            )
+        )
+    return pictures
+
+
+def pictures_of_files(images: str, labels: str) -> list[Picture]:
+    """Pictures and label images from two patterns, paired in the order of their names.
+
+    Parameters
+    ----------
+    images, labels : str
+        Patterns such as ``raw/*.tif``; stacks are taken slice by slice.
+
+    Raises
+    ------
+    InputError
+        If a pattern matches nothing, the numbers differ, or a file does not fit.
+    """
+    # Path.glob takes no absolute pattern.
+    paths = [sorted(Path(p) for p in glob(pattern)) for pattern in (images, labels)]  # noqa: PTH207
+    for option, pattern, found in zip(
+        ("--images", "--labels"), (images, labels), paths, strict=True
+    ):
+        if not found:
+            raise InputError(f"{option} {pattern} matches no file")
+    if len(paths[0]) != len(paths[1]):
+        raise InputError(
+            f"--images matches {len(paths[0])} files and --labels {len(paths[1])}: they are paired "
+            f"in the order of their names, so there must be as many"
+        )
+    return [
+        picture
+        for image, mask in zip(*paths, strict=True)
+        for picture in _slices(image, mask, source=image.parent.name or str(image))
+    ]
+
+
+def _slices(image: Path, mask: Path, source: str) -> list[Picture]:
+    pixels = read_image(image)
+    if pixels.ndim == 2 or (pixels.ndim == 3 and is_rgb(pixels)):
+        return [picture_of(image.stem, pixels, read_labels(mask), source=source)]
+    values = read_image(mask)
+    return pictures_of_stack(image.stem, pixels, values)
+
+
+def pictures_of_stack(
+    name: str,
+    image: NDArray[Any],
+    labels: NDArray[Any],
+    normalisation: Normalisation | None = None,
+) -> list[Picture]:
+    """The slices of a stack that have objects.
+
+    Parameters
+    ----------
+    name : str
+    image : array, shape (..., rows, columns) or (..., rows, columns, 3 or 4)
+    labels : array of int, shape (..., rows, columns)
+    normalisation : Normalisation, optional
+
+    Raises
+    ------
+    InputError
+        If the shapes do not fit.
+    """
+    leading = labels.ndim - 2
+    if image.shape[: labels.ndim] != labels.shape or image.ndim > labels.ndim + 1:
+        raise InputError(
+            f"{name}: the image has shape {image.shape}, its labels {labels.shape}; "
+            f"the labels must have the image's"
+        )
+    normalisation = normalisation or (
+        Normalisation.from_array(image) if image.ndim == labels.ndim else None
+    )
+    return [
+        picture_of(
+            f"{name} {','.join(map(str, index))}".strip(),
+            np.asarray(image[index]),
+            np.asarray(labels[index]),
+            normalisation,
+            source=name,
+            stack=leading > 0,
+        )
+        for index in np.ndindex(*labels.shape[:leading])
+        if np.asarray(labels[index]).any()
+    ]
+
+
+def picture_of(
+    name: str,
+    image: NDArray[Any],
+    labels: NDArray[Any],
+    normalisation: Normalisation | None = None,
+    *,
+    source: str = "",
+    stack: bool = False,
+) -> Picture:
+    """A picture whose labels above 0 are its objects."""
+    values = tuple(int(value) for value in np.unique(labels) if value > 0)
+    return Picture(
+        name, image, labels.astype(np.int64), values, normalisation, source=source, stack=stack
+    )
+
+
+def usable(pictures: Sequence[Picture]) -> tuple[list[Picture], list[str]]:
+    """The pictures with the objects that can be learned from, and what was left out.
+
+    Returns
+    -------
+    list of Picture
+        None without an object.
+    list of str
+        A sentence for each kind of thing that was left out.
+
+    Raises
+    ------
+    InputError
+        If nothing is left.
+    """
+    kept, small, everything, empty = [], [], [], []
+    for picture in pictures:
+        counts = dict(zip(*np.unique(picture.labels, return_counts=True), strict=True))
+        most = _EVERYTHING * picture.labels.size
+        sizes = {value: int(counts.get(value, 0)) for value in picture.objects}
+        everything += [picture.name for size in sizes.values() if size > most]
+        small += [picture.name for size in sizes.values() if size < SMALLEST_OBJECT]
+        values = tuple(v for v, size in sizes.items() if SMALLEST_OBJECT <= size <= most)
+        if values:
+            kept.append(replace(picture, objects=values))
+        elif not any(size > most for size in sizes.values()):
+            empty.append(picture.name)
+    said = []
+    if small:
+        said.append(f"{len(small)} objects of less than {SMALLEST_OBJECT} pixels are left out")
+    if everything:
+        said.append(
+            f"{len(everything)} masks cover everything and are left out, the first in "
+            f"{everything[0]}"
+        )
+    if empty:
+        said.append(f"{len(empty)} pictures have no object, the first is {empty[0]}")
+    if not kept:
+        why = "; ".join(said) or "there is no picture"
+        raise InputError(f"there is nothing to learn from: {why}; give masks of objects")
+    return kept, said

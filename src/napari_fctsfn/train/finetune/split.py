@@ -1,0 +1,131 @@
+"""What is learned from and what is held out: never two pictures of the same thing on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_fctsfn.predict.engine import resize
+from napari_fctsfn.train.finetune.pictures import Picture
+
+_HASH = 16
+"""A perceptual hash has so many rows and columns of bits."""
+
+_NEAR = 20
+"""Pictures are near-duplicates if at most so many of the 256 bits differ."""
+
+_HELD_OUT = 0.2
+"""Part of the pictures that is held out."""
+
+FEWEST = 5
+"""Of fewer different pictures every one is held out once (cross-validation)."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """An object of a picture: the picture's place in a list, and the object's value."""
+
+    picture: int
+    value: int
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Objects to learn from, and others to measure on."""
+
+    train: tuple[Item, ...]
+    held: tuple[Item, ...]
+
+
+def perceptual_hash(image: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Difference hash of a picture: whether brightness grows from column to column.
+
+    Parameters
+    ----------
+    image : array, shape (rows, columns) or (rows, columns, channels)
+
+    Returns
+    -------
+    array of bool, shape (256,)
+    """
+    grey = image[..., :3].mean(axis=2) if image.ndim == 3 else image
+    whole = torch.from_numpy(grey.astype(np.float32))[None, None]
+    small = resize(whole, (_HASH, _HASH + 1))[0, 0].numpy()
+    bits: NDArray[np.bool_] = (np.diff(small, axis=1) > 0).ravel()
+    return bits
+
+
+def near_duplicates(pictures: Sequence[Picture]) -> list[list[int]]:
+    """Groups of pictures that show the same.
+
+    Returns
+    -------
+    list of list of int
+        Places in `pictures`; every picture is in one group, groups in the order of their first.
+    """
+    hashes = np.array([perceptual_hash(picture.image) for picture in pictures])
+    group = list(range(len(pictures)))
+    for i in range(len(pictures)):
+        for j in np.flatnonzero((hashes[i + 1 :] != hashes[i]).sum(axis=1) <= _NEAR) + i + 1:
+            old, new = group[j], group[i]
+            group = [new if member == old else member for member in group]
+    return [[i for i, g in enumerate(group) if g == name] for name in dict.fromkeys(group)]
+
+
+def split(pictures: Sequence[Picture], seed: int) -> tuple[list[Fold], list[str]]:
+    """Which objects are learned from and which are held out.
+
+    From five different pictures up a fifth of them, at least one, is held out; of a stack the last
+    slices. Of two to four pictures there are two folds, each held out once. Of one picture the
+    objects are in two folds. Of one object nothing can be held out.
+
+    Parameters
+    ----------
+    pictures : sequence of Picture
+        From `usable`.
+    seed : int
+
+    Returns
+    -------
+    list of Fold
+        One or two; none if nothing can be held out.
+    list of str
+        What the user should know of it.
+    """
+    groups = near_duplicates(pictures)
+    said = []
+    if len(groups) < len(pictures):
+        twins = next(group for group in groups if len(group) > 1)
+        said.append(
+            f"{pictures[twins[0]].name} and {pictures[twins[1]].name} show nearly the same: "
+            f"near-duplicates stay on one side of the split"
+        )
+    rng = np.random.default_rng([seed, 5])
+    stacked = all(p.stack and p.source == pictures[0].source for p in pictures)
+    order = list(range(len(groups))) if stacked else [int(g) for g in rng.permutation(len(groups))]
+
+    def items(chosen: Sequence[int]) -> tuple[Item, ...]:
+        places = sorted(place for g in chosen for place in groups[g])
+        return tuple(Item(place, value) for place in places for value in pictures[place].objects)
+
+    if len(groups) >= FEWEST:
+        count = max(1, round(_HELD_OUT * len(groups)))
+        return [Fold(items(order[:-count]), items(order[-count:]))], said
+    if len(groups) > 1:
+        half = (len(groups) + 1) // 2
+        first, second = items(order[:half]), items(order[half:])
+        said.append(f"{len(groups)} different pictures are few: each is held out once")
+        return [Fold(first, second), Fold(second, first)], said
+    every = items(order)
+    if len(every) < 2:
+        said.append("one object is too little to hold anything out")
+        return [], said
+    said.append("there is one picture only: half of its objects is held out, then the other half")
+    shuffled = [every[int(i)] for i in rng.permutation(len(every))]
+    half = (len(every) + 1) // 2
+    first, second = tuple(shuffled[:half]), tuple(shuffled[half:])
+    return [Fold(first, second), Fold(second, first)], said
