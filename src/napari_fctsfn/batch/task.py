@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,10 +46,8 @@ from napari_fctsfn.clicks import Clicks
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.models import resolve_model
 from napari_fctsfn.predict import Normalisation, Predictor
+from napari_fctsfn.predict.engine import one_thread
 from napari_fctsfn.predict.images import read_image
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @dataclass(frozen=True)
@@ -160,7 +157,7 @@ def run_task(task: Task) -> Entry:
 
     began = time.perf_counter()
     try:
-        with _single_thread():
+        with one_thread():
             entry = _run(task)
     except InputError as error:
         return Entry(task.image, "", {}, error=" ".join(str(error).split()))
@@ -373,18 +370,6 @@ def _predictor(name: str, sha256: str | None, device: str) -> Predictor:
             f"{sha256[:12]}...: give the model it names, or take sha256 out of the job"
         )
     return predictor
-
-
-@contextmanager
-def _single_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def output_names(task: Task) -> list[str]:

@@ -6,7 +6,6 @@ import signal
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -18,6 +17,7 @@ from napari_fctsfn.errors import InputError
 from napari_fctsfn.evaluate.objectset import ObjectReference
 from napari_fctsfn.evaluate.results import ObjectResult
 from napari_fctsfn.evaluate.segmenter import Segmenter
+from napari_fctsfn.predict.engine import one_thread
 
 
 class Evaluate(Protocol):
@@ -44,17 +44,6 @@ def by_picture(objects: Sequence[ObjectReference]) -> dict[str, list[ObjectRefer
     for reference in objects:
         found.setdefault(reference.stem, []).append(reference)
     return found
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute with one thread meanwhile, since sums depend on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def evaluate_here(
