@@ -14,11 +14,17 @@ from napari_fctsfn.models import (
     ModelError,
     choose_model,
     chosen_model,
+    delete_model,
+    deleted_models,
+    export_model,
+    import_model,
     list_models,
     load_model,
     read_card,
     register_model,
+    rename_model,
     resolve_model,
+    restore_model,
     save_model,
     weights_licence,
 )
@@ -245,3 +251,62 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_models_are_renamed_deleted_and_restored_byte_for_byte(network):
+    before = register_model("mine", network, CARD).path.read_bytes()
+    choose_model("mine")
+    rename_model("mine", "ours")
+    assert chosen_model() == "ours"
+    assert [entry.name for entry in list_models() if not entry.bundled] == ["ours"]
+    delete_model("ours")
+    assert deleted_models() == ["ours"]
+    assert chosen_model() == "default"
+    assert not [entry for entry in list_models() if not entry.bundled]
+    assert restore_model("ours").path.read_bytes() == before
+    assert deleted_models() == []
+    assert chosen_model() == "ours"
+
+
+def test_a_model_goes_through_one_file_to_another_registry(network, tmp_path):
+    before = register_model("mine", network, CARD).path.read_bytes()
+    export_model("mine", tmp_path / "m.safetensors")
+    delete_model("mine")
+    assert import_model(tmp_path / "m.safetensors", "other").path.read_bytes() == before
+    assert import_model(tmp_path / "m.safetensors").name == "mine"
+    with pytest.raises(ModelError, match="there already"):
+        export_model("mine", tmp_path / "m.safetensors")
+    with pytest.raises(ModelError, match="exists already"):
+        import_model(tmp_path / "m.safetensors", "other")
+    (tmp_path / "bad.safetensors").write_bytes(before[:-4])
+    with pytest.raises(ModelError, match="damaged"):
+        import_model(tmp_path / "bad.safetensors", "third")
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: rename_model("default", "mine"),
+        lambda: delete_model("photo"),
+        lambda: delete_model("nothing"),
+        lambda: restore_model("nothing"),
+        lambda: rename_model("nothing", "x"),
+    ],
+)
+def test_bundled_and_missing_models_are_left_alone(act):
+    with pytest.raises(ModelError):
+        act()
+
+
+def test_a_new_name_that_is_taken_changes_nothing(network):
+    register_model("a", network, CARD)
+    register_model("b", network, CARD)
+    with pytest.raises(ModelError, match="exists already"):
+        rename_model("a", "b")
+    with pytest.raises(ModelError, match="no valid model name"):
+        rename_model("a", "../x")
+    assert [entry.name for entry in list_models() if not entry.bundled] == ["a", "b"]
+    delete_model("a")
+    register_model("a", network, CARD)
+    with pytest.raises(ModelError, match="exists already"):
+        restore_model("a")

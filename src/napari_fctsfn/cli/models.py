@@ -1,4 +1,4 @@
-"""The verbs ``models list``, ``info``, ``import-caffe`` and ``counts``."""
+"""The verbs of ``models``: what there is, and what is done to it."""
 
 from __future__ import annotations
 
@@ -69,6 +69,66 @@ def info(
         "training data",
         [f"{item.name}: {item.images} pictures, {item.licence}" for item in card.training_data],
     )
+
+
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of one of your models.")]
+
+
+@app.command()
+def rename(
+    name: _Name,
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
+    _debug: Debug = False,
+) -> None:
+    """Give one of your models another name."""
+    from napari_fctsfn.models import rename_model
+
+    typer.echo(f"{name} is {rename_model(name, new).name} now")
+
+
+@app.command()
+def delete(name: _Name, _debug: Debug = False) -> None:
+    """Delete one of your models; restore brings it back."""
+    from napari_fctsfn.models import delete_model
+
+    delete_model(name)
+    typer.echo(f"{name} is deleted; napari-fctsfn models restore {name} brings it back")
+
+
+@app.command()
+def restore(name: _Name, _debug: Debug = False) -> None:
+    """Bring back a model that was deleted."""
+    from napari_fctsfn.models import restore_model
+
+    typer.echo(f"{restore_model(name).name} is back")
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a model.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="New file, ending in .safetensors.")],
+    _debug: Debug = False,
+) -> None:
+    """Write a model with its card into one file, for another machine."""
+    from napari_fctsfn.models import export_model
+
+    export_model(name, path)
+    typer.echo(f"{path}: napari-fctsfn models import {path.name} registers it elsewhere")
+
+
+@app.command("import")
+def import_(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A model file.")],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model; by default that on its card.")
+    ] = None,
+    _debug: Debug = False,
+) -> None:
+    """Register a model file, after it was checked."""
+    from napari_fctsfn.models import import_model
+
+    entry = import_model(path, name)
+    typer.echo(f"{entry.name} is registered: use it with --model {entry.name}")
 
 
 @app.command("import-caffe")

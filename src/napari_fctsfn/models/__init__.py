@@ -13,6 +13,14 @@ from napari_fctsfn.models.registry import (
     register_model,
     resolve_model,
 )
+from napari_fctsfn.models.shelf import (
+    delete_model,
+    deleted_models,
+    export_model,
+    import_model,
+    rename_model,
+    restore_model,
+)
 from napari_fctsfn.models.store import LoadedModel, ModelError, load_model, read_card, save_model
 
 __all__ = [
@@ -26,13 +34,19 @@ __all__ = [
     "choose_model",
     "chosen_model",
     "data_directory",
+    "delete_model",
+    "deleted_models",
+    "export_model",
     "import_caffe",
+    "import_model",
     "list_models",
     "load_model",
     "read_caffe",
     "read_card",
     "register_model",
+    "rename_model",
     "resolve_model",
+    "restore_model",
     "save_model",
     "weights_licence",
 ]
