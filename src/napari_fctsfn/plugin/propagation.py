@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_error, show_warning
 
 from napari_fctsfn.plugin.following import Following
+from napari_fctsfn.plugin.layers import slider_axis
 
 if TYPE_CHECKING:
     from napari_fctsfn.plugin.bench import Bench
@@ -41,13 +42,10 @@ class Propagation:
             show_warning(f"No propagation: {bench.source.why_no_slice()}.")
             return
         bench.observe(site)
-        shape = site.session.shape
-        hidden = [n for n, index in enumerate(plane.index) if index is not None and shape[n] > 1]
-        if not hidden:
+        axis = slider_axis(bench.viewer, plane, site.session.shape)
+        if axis is None:
             show_warning("No propagation: the image has a single slice.")
             return
-        used = bench.viewer.dims.last_used - (bench.viewer.dims.ndim - len(plane.index))
-        axis = used if used in hidden else hidden[-1]
         try:
             self.following = Following(site, bench.source, plane, axis, direction)
         except ValueError as error:
