@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QApplication
 
 from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.plugin import AnnotateDock
+from napari_fctsfn.plugin import AnnotateDock, tasks
 from napari_fctsfn.predict import Channels, Normalisation, SliceView
-from napari_fctsfn.session import Plane, Session, SessionError, ledger
+from napari_fctsfn.session import ImageIdentity, Plane, Session, SessionError, ledger
 
 pytestmark = pytest.mark.filterwarnings(
     # napari 0.9 and its dependencies, on their own behalf
@@ -230,3 +232,154 @@ def test_large_slices_give_what_small_ones_give(monkeypatch: Any, seed: int) -> 
     labels, objects = scripted(seed)
     assert (labels == expected[0]).all()
     assert objects == expected[1]
+
+
+class Watched:
+    """A huge image that is never in memory: pixels are made where it is read, and counted."""
+
+    dtype = np.dtype(np.uint16)
+
+    def __init__(self, *shape: int) -> None:
+        self.shape, self.ndim, self.size = shape, len(shape), int(np.prod(shape))
+        self.read = self.largest = 0
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        index = index if isinstance(index, tuple) else (index,)
+        index += (slice(None),) * (self.ndim - len(index))
+        sizes = [
+            len(range(*part.indices(n)))
+            for part, n in zip(index, self.shape, strict=True)
+            if isinstance(part, slice)
+        ]
+        pixels = int(np.prod(sizes))
+        assert pixels <= 1 << 24, f"read as a whole: {index}"
+        self.read += pixels
+        self.largest = max(self.largest, pixels)
+        return np.random.default_rng(0).integers(0, 999, sizes).astype(np.uint16)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[tuple(slice(None) for _ in self.shape)]
+
+
+def real_replayer(name: str, device: str) -> Any:
+    """A real predictor with a tiny network of random weights."""
+    import torch
+
+    from napari_fctsfn.models import LoadedModel, ModelCard
+    from napari_fctsfn.network import NetworkConfig, build_network
+    from napari_fctsfn.predict import Predictor
+    from napari_fctsfn.session import Replayer
+
+    torch.manual_seed(3)
+    config = NetworkConfig(
+        interaction_channels=(4, 4, 4, 4, 4),
+        fusion_channels=8,
+        fusion_blocks=0,
+        bottleneck_channels=(4, 4, 4, 2),
+    )
+    card = ModelCard(
+        name="tiny", version="0", architecture={}, weights_licence="MIT", input_size=128
+    )
+    network = build_network(config).eval().requires_grad_(False)
+    return Replayer(Predictor(LoadedModel(network, card, "0" * 64), "cpu"))
+
+
+def test_a_huge_multiscale_image_is_never_read_as_a_whole(
+    open_dock: Any, predictor: Any, monkeypatch: Any, isolated_home: Path
+) -> None:
+    monkeypatch.setattr(tasks, "load_replayer", real_replayer)
+    levels = [Watched(side, side) for side in (6000, 3000, 1500, 750)]
+    viewer, dock = open_dock(start=False)
+    viewer.add_image(levels, multiscale=True, contrast_limits=(0, 1000))
+    assert dock.wait_idle()
+    assert dock.start()
+    labels = dock.annotator.site.labels
+    click(dock, 5000, 4000)
+    click(dock, 5010, 4000)
+    # napari shows a coarse level: the first one is read around the clicks, and to know it again
+    assert levels[0].read < levels[0].size / 2
+    one = labels.data[4500:5500, 3500:4500].copy()
+    assert labels.data.any()
+    labels.brush_size = 9
+    labels.paint((200, 300), labels.selected_label)
+    click(dock, 210, 300)
+    assert labels.data[200, 300] == 1
+    dock.annotator.undo()
+    dock.annotator.undo()
+    assert labels.data[200, 300] == 0
+    assert (labels.data[4500:5500, 3500:4500] == one).all()
+    dock.annotator.undo()
+    dock.annotator.undo()
+    assert not labels.data.any()
+
+
+def test_percentiles_identity_and_channels_of_a_huge_image_read_little() -> None:
+    image = Watched(20_000, 20_000)
+    Normalisation.from_array(image)
+    ImageIdentity.of("huge", image)
+    assert image.read < 1 << 23
+    stack = Watched(50, 3, 20_000, 20_000)
+    Channels.of(stack, 1, (2, 0, 1))
+    assert stack.read < 1 << 24
+    view = SliceView(stack, (7, 0, slice(None), slice(None)))
+    assert view[100:200, 100:300].shape == (100, 200)
+
+
+def test_a_zarr_on_disk_is_read_by_windows(open_dock: Any, predictor: Any, tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    stack = zarr.create_array(
+        store=str(tmp_path / "z"), shape=(4, 3, 40, 50), chunks=(1, 1, 40, 50), dtype="uint8"
+    )
+    stack[...] = grey(4, 3, 40, 50)
+    viewer, dock = open_dock(stack, start=False, contrast_limits=(0, 255))
+    choose(dock, 1, 2, 0, None)
+    assert dock.start()
+    viewer.dims.set_point(0, 3)
+    click(dock, *dock.annotator.site.prompts.positive.world_to_data((3, 1, 10, 12)))
+    assert dock.annotator.site.labels.data[3, 0, 10, 12] == 1
+    assert np.array_equal(predictor.slices[-1][..., 1], brought(grey(4, 3, 40, 50)[:, 0])[3])
+
+
+def test_neighbours_are_warmed_up_when_the_slider_rests(
+    open_dock: Any, predictor: Any, monkeypatch: Any
+) -> None:
+    stack = grey(9, 40, 50)
+    viewer, dock = open_dock(stack)
+    warmed: list[np.ndarray] = []
+    monkeypatch.setattr(predictor, "warm_up", lambda: warmed.append(predictor.image.copy()))
+    for place in (1, 6, 7):
+        viewer.dims.set_point(0, place)
+    assert dock.wait_idle()
+    places = [int(np.flatnonzero((stack == image).all(axis=(1, 2)))[0]) for image in warmed]
+    assert places == [7, 8, 6]
+
+
+def test_a_click_does_not_wait_for_neighbours_that_are_slow_to_read(
+    open_dock: Any, predictor: Any
+) -> None:
+    da = pytest.importorskip("dask.array")
+    gate, reading = threading.Event(), threading.Event()
+    gate.set()
+
+    def block(block_info: Any = None) -> np.ndarray:
+        place = block_info[None]["chunk-location"][0]
+        if place == 4:
+            reading.set()
+            assert gate.wait(20)
+        return grey(1, 40, 50, seed=place)
+
+    stack = da.map_blocks(block, chunks=((1,) * 8, (40,), (50,)), dtype=np.uint8)
+    viewer, dock = open_dock(stack, contrast_limits=(0, 255))
+    gate.clear()
+    reading.clear()
+    viewer.dims.set_point(0, 2)
+    viewer.dims.set_point(0, 3)
+    while not reading.is_set():
+        QApplication.processEvents()
+    site = dock.annotator.site
+    site.prompts.positive.add([3, 10, 12])
+    while not site.labels.data[3, 10, 12]:
+        QApplication.processEvents()
+    assert not gate.is_set()
+    gate.set()
+    assert dock.wait_idle()

@@ -123,6 +123,23 @@ def shown_plane(
     return plane if plane.inside(shape) else None
 
 
+def slider_axis(viewer: Viewer, plane: Plane, shape: tuple[int, ...]) -> int | None:
+    """The axis along which the annotator goes through the slices; None if there is no other.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        Says which slider was moved last.
+    plane : Plane
+        The slice that is shown.
+    shape : tuple of int
+        Of the labels.
+    """
+    hidden = [n for n, index in enumerate(plane.index) if index is not None and shape[n] > 1]
+    used = viewer.dims.last_used - (viewer.dims.ndim - len(plane.index))
+    return used if used in hidden else max(hidden, default=None)
+
+
 def show_plane(viewer: Viewer, layer: Layer, plane: Plane, channels: int | None = None) -> None:
     """Move the sliders so that a slice of a layer is shown; that of the channels stays."""
     offset = viewer.dims.ndim - layer.ndim

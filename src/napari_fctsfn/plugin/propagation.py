@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_error, show_warning
 
 from napari_fctsfn.plugin.following import Following
+from napari_fctsfn.plugin.layers import slider_axis
 
 if TYPE_CHECKING:
     from napari_fctsfn.plugin.bench import Bench
@@ -43,12 +44,10 @@ class Propagation:
             show_warning(f"No propagation: {bench.source.why_no_slice()}.")
             return
         bench.observe(site)
-        shape = site.session.shape
-        hidden = [n for n, index in enumerate(plane.index) if index is not None and shape[n] > 1]
-        if not hidden:
+        axis = slider_axis(bench.viewer, plane, site.session.shape)
+        if axis is None:
             show_warning("No propagation: the image has a single slice.")
             return
-        axis = self._axis(hidden, len(plane.index))
         try:
             self.following = Following(site, bench.source, plane, axis, direction)
         except ValueError as error:
@@ -68,12 +67,11 @@ class Propagation:
         if plane is None:
             show_warning(f"No slice to go to: {bench.source.why_no_slice()}.")
             return
-        hidden = [axis for axis, index in enumerate(plane.index) if index is not None]
+        axis = slider_axis(bench.viewer, plane, session.shape)
         planes = session.objects.get(label, {})
-        if not hidden or not planes:
+        if axis is None or not planes:
             show_warning(f"No slice to go to: object {label} has no masks in a stack yet.")
             return
-        axis = self._axis(hidden, len(plane.index))
         along = {
             index: annotation
             for index in range(session.shape[axis])
@@ -95,12 +93,6 @@ class Propagation:
             f"click. Correct it if it is wrong; {len(left) - 1} more to look at."
         )
         bench.changed.emit()
-
-    def _axis(self, hidden: list[int], ndim: int) -> int:
-        """The axis to go along: that of the slider moved last."""
-        dims = self._bench.viewer.dims
-        used = dims.last_used - (dims.ndim - ndim)
-        return used if used in hidden else hidden[-1]
 
     def cancel(self) -> None:
         """End it; what it has found so far stays, as one step."""

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
 
-from napari_fctsfn.plugin.layers import TRANSFORMS, full_data, image_shape, shown_axes, shown_plane
+from napari_fctsfn.plugin.layers import (
+    TRANSFORMS,
+    full_data,
+    image_shape,
+    shown_axes,
+    shown_plane,
+    slider_axis,
+)
 from napari_fctsfn.plugin.tasks import Slice
 
 if TYPE_CHECKING:
@@ -87,6 +95,20 @@ class ImageSource:
 
         data = full_data(self.layer)
         self.channels = None if channels is None else Channels.of(data, *channels)
+
+    def neighbours(self, plane: Plane) -> list[Plane]:
+        """The slices on either side of one, the higher one first."""
+        assert self.layer is not None
+        shape = image_shape(self.layer, self._axis)
+        axis = slider_axis(self._viewer, plane, shape)
+        if axis is None:
+            return []
+        places = [(plane.index[axis] or 0) + step for step in (1, -1)]
+        return [
+            replace(plane, index=(*plane.index[:axis], place, *plane.index[axis + 1 :]))
+            for place in places
+            if 0 <= place < shape[axis]
+        ]
 
     def slice(self, plane: Plane, normalisation: Normalisation) -> Slice:
         """A slice for the predictor; its key changes when the image's data are replaced."""

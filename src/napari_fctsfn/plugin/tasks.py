@@ -149,6 +149,20 @@ def warm_up(replayer: Replayer, piece: Slice) -> None:
     replayer.predictor.warm_up()
 
 
+def read_ahead(piece: Slice) -> Any:
+    """The pixels of a slice in memory; None if it is so large that nothing is computed ahead."""
+    from napari_fctsfn.predict.windows import CONTEXT
+
+    view = piece.read()
+    return None if max(view.shape[:2]) > CONTEXT else np.array(view)
+
+
+def warm_up_pixels(replayer: Replayer, piece: Slice, pixels: Any) -> None:
+    """Compute what the first click in a slice needs, from its pixels."""
+    replayer.predictor.set_image(pixels, piece.normalisation, key=piece.key)
+    replayer.predictor.warm_up()
+
+
 def predict(replayer: Replayer, piece: Slice, replay: Replay) -> Answer:
     """Predict the mask of a replay."""
     begin = time.perf_counter()
