@@ -24,7 +24,6 @@ from typer.testing import CliRunner
 
 from napari_fctsfn import batch
 from napari_fctsfn.batch import run as running
-from napari_fctsfn.batch.task import arranged
 from napari_fctsfn.cli import app
 from napari_fctsfn.clicks import Click, ClickRecord, Clicks, read_clicks, write_clicks
 from napari_fctsfn.models import ModelCard, load_model, save_model
@@ -309,15 +308,6 @@ def test_a_session_is_replayed_with_another_model(folder, model):
     make_picture(folder / "images" / "p0.png", 9)
     run(a_job(model, inputs={"images": ["images/p0.png"]}, clicks=clicks), status=3)
     assert "is a session of" in summary()["failures"][str(folder / "images" / "p0.png")]
-
-
-def test_axes_are_put_in_order_and_a_channel_is_chosen(model):
-    pixels = np.arange(3 * 4 * 5 * 2).reshape(4, 3, 5, 2)
-    job = batch.parse_job(a_job(model, inputs={"images": ["x"], "axes": "yczx", "channel": 1}))
-    assert (arranged(pixels, job) == pixels[:, 1].transpose(1, 0, 2)).all()
-    job = batch.parse_job(a_job(model, inputs={"images": ["x"], "axes": "yczx", "channel": 3}))
-    with pytest.raises(ValueError, match="channels 0 to 2"):
-        arranged(pixels, job)
 
 
 def test_a_common_range_is_resolved_once_and_written_down(folder, model):

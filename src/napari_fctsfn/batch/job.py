@@ -46,8 +46,8 @@ class Inputs(_Part):
     axes: str | None = Field(
         None,
         pattern="^[tczyxs]+$",
-        description="names of the axes, such as czyx; by default rows and columns come last, "
-        "after them colours, before them slices",
+        description="names of the axes, such as czyx, instead of those in the file; where neither "
+        "names them rows and columns come last, after them colours, before them slices",
     )
     channel: int | None = Field(None, ge=0, description="which place of the axis c is segmented")
 
@@ -169,7 +169,7 @@ class Outputs(_Part):
     """What is written."""
 
     folder: str
-    labels: Literal["tiff", "ome-tiff", "png"] = "tiff"
+    labels: Literal["tiff", "ome-tiff", "ome-zarr", "png"] = "tiff"
     probability: bool = False
     clicks: bool = True
     measurements: bool = True

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
+import csv
+import io
 from pathlib import Path
 from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
-from napari_fctsfn._files import replace_file
+from napari_fctsfn._files import replace_file, replace_folder
 from napari_fctsfn.batch.job import Outputs
+from napari_fctsfn.batch.pictures import Picture, digest, spatial_axes
 from napari_fctsfn.batch.work import Index, Segmented, Work, planes_of
 from napari_fctsfn.clicks import ClickRecord, write_clicks
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.formats import measurements, write_ome_tiff
+from napari_fctsfn.formats import About, write_ome_tiff
 from napari_fctsfn.predict import Normalisation
 from napari_fctsfn.predict.images import write_tiff
 from napari_fctsfn.predict.normalisation import as_rgb
@@ -29,12 +32,21 @@ _COLOURS = np.array(
 )
 """Of outlines, told apart by the colour-blind too (Okabe and Ito 2008)."""
 
+_ENDINGS = {"tiff": "tif", "ome-tiff": "ome.tif", "ome-zarr": "ome.zarr", "png": "png"}
+
+_CHUNK = 512
+"""Rows and columns of a chunk of an OME-Zarr; a chunk is in one slice."""
+
+PROPERTIES = (
+    *("area", "centroid", "bbox", "perimeter", "eccentricity", "solidity"),
+    *("axis_major_length", "axis_minor_length", "orientation"),
+    *("intensity_mean", "intensity_min", "intensity_max"),
+)
+
 
 def names(outputs: Outputs, stem: str) -> dict[str, str]:
     """File names of what is written for an image, by what it is."""
-    found = {"labels": f"{stem}_labels.{'png' if outputs.labels == 'png' else 'tif'}"}
-    if outputs.labels == "ome-tiff":
-        found["labels"] = f"{stem}_labels.ome.tif"
+    found = {"labels": f"{stem}_labels.{_ENDINGS[outputs.labels]}"}
     for kind, wanted, ending in (
         ("probability", outputs.probability, "probability.tif"),
         ("clicks", outputs.clicks, "clicks_used.json"),
@@ -50,7 +62,7 @@ def write_all(
     folder: Path,
     outputs: Outputs,
     stem: str,
-    image: NDArray[Any],
+    picture: Picture,
     normalisation: Normalisation,
     work: Work,
     found: Segmented,
@@ -59,24 +71,18 @@ def write_all(
     paths = {kind: folder / name for kind, name in names(outputs, stem).items()}
     for kind, path in paths.items():
         if kind == "labels":
-            _write_labels(path, outputs, found.labels)
+            _write_labels(path, outputs, found.labels, picture)
         elif kind == "probability" and found.probability is not None:
-            write_tiff(path, found.probability)
+            _write_tiff(path, found.probability, picture)
         elif kind == "clicks":
             write_clicks(path, records(work))
         elif kind == "measurements":
-            _write_text(path, measurements(found.labels, image))
+            _write_text(path, measurements(picture, found.labels))
         else:
             with replace_file(path) as temporary:
-                picture = overlay(image, found.labels, normalisation)
-                iio.imwrite(temporary, picture, extension=".png")
+                shown = overlay(picture.pixels, found.labels, normalisation)
+                iio.imwrite(temporary, shown, extension=".png")
     return {path.name: digest(path) for path in paths.values()}
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def records(work: Work) -> list[ClickRecord]:
@@ -87,6 +93,37 @@ def records(work: Work) -> list[ClickRecord]:
         for index, clicks in planes.items()
         for click in clicks
     ]
+
+
+def measurements(picture: Picture, labels: NDArray[Any]) -> str:
+    """A table (CSV) with a line for each object in each slice, lengths in pixels.
+
+    Where the size of a pixel is known, the last columns are the area in its unit squared, and the
+    unit.
+    """
+    from skimage.measure import regionprops_table
+
+    stream = io.StringIO()
+    table = csv.writer(stream, lineterminator="\n")
+    header: list[str] | None = None
+    image, scale = picture.pixels, picture.scale
+    for index in planes_of(image):
+        plane = image[index]
+        grey = plane[..., :3].mean(axis=2) if plane.ndim == 3 else plane
+        found = regionprops_table(
+            labels[index].astype(np.int64), grey, properties=("label", *PROPERTIES)
+        )
+        if header is None:
+            slices = [f"slice-{axis}" for axis in range(len(index))]
+            header = [*slices, *found, *(("area_physical", "unit") if scale else ())]
+            table.writerow(header)
+        for row in zip(*found.values(), strict=True):
+            values = [value.item() for value in row]
+            if scale is not None:
+                area = values[list(found).index("area")] * scale[-2] * scale[-1]
+                values += [area, picture.unit]
+            table.writerow([*index, *values])
+    return stream.getvalue()
 
 
 def overlay(
@@ -111,9 +148,11 @@ def _fullest(image: NDArray[Any], labels: NDArray[Any]) -> Index:
     return max(planes_of(image), key=lambda index: int(np.count_nonzero(labels[index])))
 
 
-def _write_labels(path: Path, outputs: Outputs, labels: NDArray[Any]) -> None:
+def _write_labels(path: Path, outputs: Outputs, labels: NDArray[Any], picture: Picture) -> None:
     if outputs.labels == "tiff":
-        write_tiff(path, labels)
+        _write_tiff(path, labels, picture)
+    elif outputs.labels == "ome-zarr":
+        _write_zarr(path, labels, picture)
     elif outputs.labels == "png":
         if labels.ndim != 2 or labels.dtype.itemsize > 2:
             raise InputError(
@@ -123,7 +162,56 @@ def _write_labels(path: Path, outputs: Outputs, labels: NDArray[Any]) -> None:
         with replace_file(path) as temporary:
             iio.imwrite(temporary, labels, extension=".png")
     else:
-        write_ome_tiff(path, labels)
+        about = About(scale=picture.scale or (), unit=picture.unit or "pixel")
+        write_ome_tiff(path, labels, about)
+
+
+def _write_tiff(path: Path, values: NDArray[Any], picture: Picture) -> None:
+    """A TIFF; axes, size of a pixel and unit are in its description where they are known."""
+    if picture.scale is None:
+        write_tiff(path, values)
+        return
+    about = {
+        "axes": spatial_axes(picture).upper(),
+        "scale": list(picture.scale),
+        "unit": picture.unit,
+    }
+    with replace_file(path) as temporary:
+        tifffile.imwrite(
+            temporary, values, compression="zlib", photometric="minisblack", metadata=about
+        )
+
+
+def _write_zarr(path: Path, labels: NDArray[Any], picture: Picture) -> None:
+    """An OME-Zarr 0.4 with one resolution; Zarr writes its chunks side by side."""
+    try:
+        import zarr
+    except ImportError:
+        raise InputError("labels as OME-Zarr: pip install napari-fctsfn[formats]") from None
+    names = spatial_axes(picture)
+    kinds = {"t": "time", "c": "channel"}
+    axes = [{"name": name, "type": kinds.get(name, "space")} for name in names]
+    for axis in axes:
+        if picture.unit and axis["type"] == "space":
+            axis["unit"] = picture.unit
+    scale = {"type": "scale", "scale": list(picture.scale or (1.0,) * labels.ndim)}
+    about: Any = {
+        "version": "0.4",
+        "axes": axes,
+        "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
+    }
+    chunks = (*[1] * (labels.ndim - 2), *(min(size, _CHUNK) for size in labels.shape[-2:]))
+    with replace_folder(path) as temporary:
+        group = zarr.open_group(temporary, mode="w", zarr_format=2)
+        group.attrs.update({"multiscales": [about], "image-label": {"version": "0.4"}})
+        array = group.create_array(
+            "0",
+            shape=labels.shape,
+            dtype=labels.dtype,
+            chunks=chunks,
+            chunk_key_encoding={"name": "v2", "separator": "/"},
+        )
+        array[...] = labels
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from napari_fctsfn._files import replace_file
+from napari_fctsfn._files import remove_parts, replace_file
 from napari_fctsfn.batch.job import Job, JobError, Range, read_job, write_job
-from napari_fctsfn.batch.outputs import digest
 from napari_fctsfn.batch.page import page
-from napari_fctsfn.batch.task import Entry, Task, arranged, output_names, run_task, task_key
+from napari_fctsfn.batch.pictures import digest, is_picture, stem_of
+from napari_fctsfn.batch.task import Entry, Task, output_names, read_input, run_task, task_key
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.models import load_model, resolve_model
-from napari_fctsfn.predict.images import is_rgb, read_image
+from napari_fctsfn.predict.images import is_rgb
 from napari_fctsfn.predict.normalisation import HIGH_PERCENTILE, LOW_PERCENTILE, Normalisation
 
 JOB, MANIFEST, SUMMARY, PAGE = "job.yaml", "manifest.jsonl", "summary.json", "index.html"
@@ -159,14 +159,16 @@ def find_images(job: Job, base: Path) -> list[Path]:
                 path,
             )
         )
-        matches = sorted(m for m in root.glob(str(rest)) if m.is_file())
+        matches = sorted(m for m in root.glob(str(rest)) if is_picture(m))
+        whole = {m for m in matches if m.is_dir()}
         matches = [m for m in matches if not (outputs != base and outputs in m.resolve().parents)]
+        matches = [m for m in matches if whole.isdisjoint(m.parents)]  # not the parts of a Zarr
         if not matches:
             raise JobError(f"inputs.images {pattern!r} names no file in {root}")
         found |= dict.fromkeys(matches)
     stems: dict[str, Path] = {}
     for path in found:
-        other = stems.setdefault(path.stem, path)
+        other = stems.setdefault(stem_of(path), path)
         if other != path:
             raise JobError(
                 f"{other} and {path} have the same stem, so their outputs would have the same "
@@ -183,7 +185,7 @@ def common_range(job: Job, images: Sequence[Path]) -> Range:
     values = []
     for path in images:
         try:
-            pixels = arranged(read_image(path), job)
+            pixels = read_input(path, job).pixels
         except InputError:
             continue
         if is_rgb(pixels):
@@ -225,6 +227,7 @@ def execute(
     folder = planned.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_parts(folder, [n for task in planned.pending for n in output_names(task)])
         write_job(folder / JOB, planned.job)
         _write_manifest(folder, planned.kept.values())
     except OSError as error:

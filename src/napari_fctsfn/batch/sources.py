@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from napari_fctsfn.batch.job import Columns, FromFiles, FromMasks, FromSeeds, FromTable
+from napari_fctsfn.batch.pictures import read_picture, stem_of
 from napari_fctsfn.batch.work import (
     Given,
     Index,
@@ -27,7 +28,6 @@ from napari_fctsfn.batch.work import (
 from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.predict import Normalisation
-from napari_fctsfn.predict.images import read_image
 from napari_fctsfn.stack import guide_clicks
 
 _TRUE = {"true", "1", "1.0", "yes", "positive"}
@@ -43,7 +43,7 @@ def click_file(source: FromFiles, base: Path, image: Path) -> Path:
         If there is none.
     """
     folder = image.parent if source.folder is None else base / source.folder
-    names = [f"{image.stem}{source.suffix}{ending}" for ending in (".json", ".csv")]
+    names = [f"{stem_of(image)}{source.suffix}{ending}" for ending in (".json", ".csv")]
     for name in names:
         if (folder / name).is_file():
             return folder / name
@@ -52,7 +52,7 @@ def click_file(source: FromFiles, base: Path, image: Path) -> Path:
 
 def beside(pattern: str, base: Path, image: Path) -> Path:
     """The path in which ``{stem}`` stands for the stem of an image."""
-    return base / pattern.replace("{stem}", image.stem)
+    return base / pattern.replace("{stem}", stem_of(image))
 
 
 def from_file(path: Path, pixels: NDArray[Any]) -> Work:
@@ -90,7 +90,7 @@ def _placed(path: Path, columns: Columns, image: Path) -> Iterator[Placed]:
             )
     number = 0
     for line, row in enumerate(reader, 2):
-        if columns.image and row[columns.image] not in (image.stem, image.name):
+        if columns.image and row[columns.image] not in (stem_of(image), image.name):
             continue
         number += 1
         yield Placed(
@@ -210,7 +210,7 @@ def labels_like(path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
     InputError
         If they are not.
     """
-    labels = read_image(path)
+    labels = read_picture(path).pixels
     first: Index = planes_of(pixels)[0]
     shape = (*pixels.shape[: len(first)], *pixels[first].shape[:2])
     if labels.shape != shape or labels.dtype.kind not in "biu":

@@ -25,7 +25,8 @@ from napari_fctsfn.batch.job import (
     Range,
     parse_job,
 )
-from napari_fctsfn.batch.outputs import digest, names, write_all
+from napari_fctsfn.batch.outputs import names, write_all
+from napari_fctsfn.batch.pictures import Picture, digest, read_picture, stem_of
 from napari_fctsfn.batch.sources import (
     beside,
     click_file,
@@ -47,7 +48,6 @@ from napari_fctsfn.errors import InputError
 from napari_fctsfn.models import resolve_model
 from napari_fctsfn.predict import Normalisation, Predictor
 from napari_fctsfn.predict.engine import one_thread
-from napari_fctsfn.predict.images import read_image
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,8 @@ def run_task(task: Task) -> Entry:
 def _run(task: Task) -> Entry:
     job, base = task.parsed(), Path(task.base)
     key = task_key(task)
-    pixels = arranged(read_image(task.path), job)
+    picture = read_input(task.path, job)
+    pixels = picture.pixels
     if isinstance(job.normalisation, Range):
         normalisation = Normalisation(job.normalisation.low, job.normalisation.high)
     else:
@@ -185,7 +186,8 @@ def _run(task: Task) -> Entry:
     work, found = segment(job, base, task.path, pixels, normalisation, predictor)
     folder = task.folder()
     folder.mkdir(parents=True, exist_ok=True)
-    files = write_all(folder, job.outputs, task.path.stem, pixels, normalisation, work, found)
+    stem = stem_of(task.path)
+    files = write_all(folder, job.outputs, stem, picture, normalisation, work, found)
     means = [float(np.mean(list(planes.values()))) for planes in found.certainty.values()]
     return Entry(
         task.image,
@@ -198,33 +200,15 @@ def _run(task: Task) -> Entry:
     )
 
 
-def arranged(pixels: NDArray[Any], job: Job) -> NDArray[Any]:
-    """The image with slices first, then rows and columns, then colours, one channel chosen.
+def read_input(path: Path, job: Job) -> Picture:
+    """An image of a job.
 
     Raises
     ------
     InputError
-        If the axes that the job names do not fit.
+        If it cannot be read, or the axes that the job names do not fit.
     """
-    axes, channel = job.inputs.axes, job.inputs.channel
-    if axes is None:
-        if channel is not None:
-            raise JobError("inputs.channel needs inputs.axes, which says which axis c is")
-        return pixels
-    if len(axes) != pixels.ndim or len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes):
-        raise InputError(
-            f"inputs.axes is {axes!r} and the image has shape {pixels.shape}: name each axis once"
-        )
-    if "c" in axes:
-        place, count = axes.index("c"), pixels.shape[axes.index("c")]
-        if channel is None or channel >= count:
-            raise InputError(
-                f"inputs.channel is {channel}: the image has channels 0 to {count - 1}"
-            )
-        pixels, axes = pixels.take(channel, axis=place), axes.replace("c", "")
-    order = [n for n, name in enumerate(axes) if name not in "yxs"]
-    order += [axes.index(name) for name in "yxs" if name in axes]
-    return np.ascontiguousarray(pixels.transpose(order))
+    return read_picture(path, job.inputs.axes, job.inputs.channel)
 
 
 def segment(
@@ -374,4 +358,4 @@ def _predictor(name: str, sha256: str | None, device: str) -> Predictor:
 
 def output_names(task: Task) -> list[str]:
     """The files that an image's outputs are written to."""
-    return list(names(task.parsed().outputs, task.path.stem).values())
+    return list(names(task.parsed().outputs, stem_of(task.path)).values())
