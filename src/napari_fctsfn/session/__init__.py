@@ -8,14 +8,14 @@ from napari_fctsfn.session.ledger import SessionError, Step
 from napari_fctsfn.session.masks import Mask
 from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.plane import Plane
-from napari_fctsfn.session.prompts import Box, box_clicks, clip_box, scribble_clicks
+from napari_fctsfn.session.prompts import DrawnBox, box_clicks, clip_box, scribble_clicks
 from napari_fctsfn.session.refinement import Refinement
 from napari_fctsfn.session.replay import Replayer, rebuild
 from napari_fctsfn.session.session import Session
 
 __all__ = [
     "Annotation",
-    "Box",
+    "DrawnBox",
     "ImageIdentity",
     "Journal",
     "Mask",

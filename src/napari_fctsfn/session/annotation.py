@@ -11,7 +11,7 @@ from napari_fctsfn.clicks import Clicks
 from napari_fctsfn.session.masks import Mask
 from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.plane import Plane
-from napari_fctsfn.session.prompts import Box
+from napari_fctsfn.session.prompts import DrawnBox
 from napari_fctsfn.session.refinement import USUAL, Refinement
 
 
@@ -42,7 +42,7 @@ class Annotation:
     given: Mask | None = None
     base: int = 0
     model: str = ""
-    box: Box | None = None
+    box: DrawnBox | None = None
     refinement: Refinement = USUAL
 
     @property
@@ -105,7 +105,7 @@ class Replay:
     clicks: Clicks
     given: Mask | None
     base: int
-    box: Box | None = None
+    box: DrawnBox | None = None
     refinement: Refinement = USUAL
 
 
@@ -115,7 +115,7 @@ def plan(
     before: Annotation | None,
     clicks: Clicks,
     existing: Mask,
-    box: Box | None = None,
+    box: DrawnBox | None = None,
     refinement: Refinement = USUAL,
 ) -> Replay:
     """How to come by the mask of an object in a slice once its clicks are others.

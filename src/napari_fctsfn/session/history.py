@@ -11,7 +11,7 @@ from napari_fctsfn.clicks import Clicks
 from napari_fctsfn.session.annotation import Annotation, Note
 from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.plane import Plane
-from napari_fctsfn.session.prompts import Box
+from napari_fctsfn.session.prompts import DrawnBox
 from napari_fctsfn.session.refinement import Refinement
 
 
@@ -22,7 +22,7 @@ class ClickEdit:
     label: int
     plane: Plane
     clicks: Clicks
-    box: Box | None = None
+    box: DrawnBox | None = None
 
 
 @dataclass(frozen=True, slots=True)

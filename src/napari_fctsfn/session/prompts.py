@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from napari_fctsfn.clicks import Click, Clicks
 
-Box = tuple[float, float, float, float]
+DrawnBox = tuple[float, float, float, float]
 """First row, first column, last row, last column in data coordinates; pixel centres are whole."""
 
 _GAP = 0.05
@@ -25,7 +24,7 @@ _STROKE_GAP = 0.15
 _STROKE_PIXELS = 3.0
 
 
-def clip_box(corners: NDArray[np.floating], shape: tuple[int, int]) -> Box:
+def clip_box(corners: NDArray[np.floating], shape: tuple[int, int]) -> DrawnBox:
     """The part of a box that lies in a slice.
 
     Parameters
@@ -47,7 +46,7 @@ def clip_box(corners: NDArray[np.floating], shape: tuple[int, int]) -> Box:
     return float(top), float(left), float(bottom), float(right)
 
 
-def box_clicks(box: Box, shape: tuple[int, int]) -> Clicks:
+def box_clicks(box: DrawnBox, shape: tuple[int, int]) -> Clicks:
     """A click in the middle of a box, and clicks on the background beside its four sides.
 
     Parameters
@@ -75,12 +74,10 @@ def box_clicks(box: Box, shape: tuple[int, int]) -> Clicks:
     )
 
 
-def box_mask(box: Box, shape: tuple[int, int]) -> NDArray[np.bool_]:
+def box_mask(box: DrawnBox, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """The ellipse that fits a box, bool, shape (rows, columns).
 
-    As the mask before the first click it says where the object is, how large, and that it may have
-    any outline: measured on nuclei and on photographs, the network makes more of it than of
-    the box itself, or of clicks alone.
+    As the mask before the first click it says where the object is and how large.
     """
     top, left, bottom, right = box
     rows = (np.arange(shape[0]) - (top + bottom) / 2) / ((bottom - top) / 2)
@@ -89,12 +86,12 @@ def box_mask(box: Box, shape: tuple[int, int]) -> NDArray[np.bool_]:
     return ellipse
 
 
-def scribble_clicks(path: Sequence[Sequence[float]], positive: bool) -> Clicks:
+def scribble_clicks(path: ArrayLike, positive: bool) -> Clicks:
     """A few clicks along a scribble: its middle, then always the point farthest from all before.
 
     Parameters
     ----------
-    path : sequence of (float, float)
+    path : array of float, shape (n, 2)
         Rows and columns of its vertices, one or more.
     positive : bool
         Whether they are on the object.

@@ -13,13 +13,13 @@ from napari_fctsfn.clicks import Clicks
 from napari_fctsfn.session.annotation import Annotation, Replay, write
 from napari_fctsfn.session.masks import Mask
 from napari_fctsfn.session.plane import Plane
-from napari_fctsfn.session.prompts import Box, box_mask
+from napari_fctsfn.session.prompts import DrawnBox, box_mask
 from napari_fctsfn.session.refinement import USUAL
 
 if TYPE_CHECKING:
     from napari_fctsfn.predict import Normalisation, Prediction, Predictor
 
-_Key = tuple[Hashable, Clicks, Mask | None, int, Box | None]
+_Key = tuple[Hashable, Clicks, Mask | None, int, DrawnBox | None]
 
 
 class Replayer:

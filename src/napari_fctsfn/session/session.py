@@ -13,7 +13,7 @@ from napari_fctsfn.session.ledger import Labels, LabelsOf, SessionError
 from napari_fctsfn.session.masks import Box
 from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.plane import Plane
-from napari_fctsfn.session.prompts import Box
+from napari_fctsfn.session.prompts import DrawnBox
 from napari_fctsfn.session.refinement import Refinement
 
 
@@ -78,7 +78,7 @@ class Session(ObjectEditing):
         for count in range(first, len(clicks) + 1):
             self.history.ask(ClickEdit(self.current, plane, clicks[:count]))
 
-    def add_prompt(self, plane: Plane, more: Clicks, box: Box | None = None) -> None:
+    def add_prompt(self, plane: Plane, more: Clicks, box: DrawnBox | None = None) -> None:
         """Ask for several clicks of the current object at once, as one step.
 
         Parameters
@@ -113,6 +113,28 @@ class Session(ObjectEditing):
         label = self.current
         shown = None if self.note(label).protected else plane
         self.history.ask(Refine(label, shown, self.refinement, refinement))
+
+    def imagine(
+        self, plane: Plane, clicks: Clicks | None = None, refinement: Refinement | None = None
+    ) -> Replay:
+        """What the current object would be in a slice, without asking for it.
+
+        Parameters
+        ----------
+        plane : Plane
+            The slice.
+        clicks : Clicks, optional
+            In place of those it has.
+        refinement : Refinement, optional
+            In place of the present one.
+        """
+        before = self._objects.get(self.current, {}).get(plane)
+        empty = Mask.of(np.zeros((0, 0), dtype=bool), plane.shape(self.shape))
+        existing = empty if before is None else before.mask
+        if clicks is None:
+            clicks = Clicks() if before is None else before.clicks
+        how = refinement or self.refinement
+        return plan(self.current, plane, before, clicks, existing, None, how)
 
     def next_object(self) -> int:
         """Go on to the next free label and return it.
