@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -336,6 +337,39 @@ def reopened(folder: Path, copy: Path) -> Any:
     opened = open_session(copy, IDENTITY)
     opened.journal.close()
     return opened
+
+
+PROMPTING = ("add", "move", "unclick", "box", "scribble", "refine", "next", "select")
+
+
+@settings(max_examples=3, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_500_actions_never_touch_finished_objects_and_are_undone_bit_for_bit(seed: int) -> None:
+    with TemporaryDirectory() as folder:
+        bench = Bench(folder=Path(folder) / "session")
+        # what the labels were after so many steps, told by nothing but the labels themselves
+        seen = {0: bench.labels.tobytes()}
+        for number, (action, where) in enumerate(random_actions(seed, 500)):
+            before, label = bench.labels.copy(), bench.session.current
+            steps = len(list(bench.session.history))
+            perform(bench, action, where)
+            now = len(list(bench.session.history))
+            changed = before != bench.labels
+            if action in PROMPTING:
+                assert set(before[changed]) | set(bench.labels[changed]) <= {0, label}
+            if action in ("undo", "redo"):
+                assert bench.labels.tobytes() == seen[now]
+            elif now != steps:
+                seen = {step: data for step, data in seen.items() if step <= steps}
+                seen[now] = bench.labels.tobytes()
+            if number % 100 == 99:
+                state = bench.state()
+                bench.reopen()
+                assert (bench.warning, bench.state()) == ("", state)
+        while bench.undo():
+            assert bench.labels.tobytes() == seen[len(list(bench.session.history))]
+        assert not bench.labels.any()
+        bench.journal.close()
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -50,7 +50,7 @@ class Looking:
         self.probable = False
         self._wish: Replay | None = None
         self._due = False
-        self._seen: Replay | None = None
+        self._seen: object = None
         self._outline: Labels | None = None
         self._probability: Image | None = None
 
@@ -105,7 +105,7 @@ class Looking:
         unseen = self._unseen()
         if unseen is None:
             return False
-        self._seen = unseen
+        self._seen = unseen, self._bench.assistant.replayer
         return self._run(unseen, self._on_probability)
 
     def _unseen(self) -> Replay | None:
@@ -119,7 +119,7 @@ class Looking:
             self._seen = None
             return None
         now = site.session.imagine(plane)
-        return None if now == self._seen else now
+        return None if self._seen == (now, bench.assistant.replayer) else now
 
     def _run(self, replay: Replay, then: Any) -> bool:
         bench, site = self._bench, self._bench.site
