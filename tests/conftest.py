@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,9 +51,11 @@ class SquarePredictor:
     device = "cpu"
 
     def __init__(self) -> None:
+        from napari_fctsfn.models import ModelCard
         from napari_fctsfn.predict import Settings
 
         self.settings = Settings()
+        self.card = ModelCard(name="square", version="0", architecture={}, weights_licence="MIT")
         self.slices: list[np.ndarray] = []
         self.predicted = 0
         self.warmed = 0
@@ -84,7 +87,15 @@ class SquarePredictor:
         for click in clicks:
             row, column = click.pixel
             mask[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = click.positive
-        return Prediction(mask, mask.astype(np.float32), (0, 0, *shape), shape)
+        return Prediction(mask, mask.astype(np.float32), (0, 0, *shape), shape, 0.875)
+
+    def finish(self, prediction: Any, clicks: Any, settings: Any, kept: Any = None) -> Any:
+        """A high threshold leaves nothing but rows with a click."""
+        rows = [click.pixel[0] for click in clicks]
+        mask = prediction.mask.copy()
+        if settings.threshold > 0.5:
+            mask[[row not in rows for row in range(len(mask))]] = False
+        return replace(prediction, mask=mask)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from napari_fctsfn.clicks import Click, Clicks
+from napari_fctsfn.errors import InputError
 from napari_fctsfn.models import LoadedModel, ModelCard
 from napari_fctsfn.network import NetworkConfig, build_network
 from napari_fctsfn.predict import Normalisation, Prediction, Predictor, Settings, windows
@@ -367,3 +368,30 @@ def test_an_unknown_device_is_refused(device):
 def test_settings_out_of_range_are_refused(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         Settings(**values)
+
+
+def test_another_threshold_needs_no_network(picture, monkeypatch):
+    predictor = tiny_predictor(seed=3)
+    predictor.set_image(picture)
+    usual = Settings(zoom=False, consistent=False)
+    median = float(np.median(predictor.predict(CLICKS, settings=usual).probability))
+    for changes in (
+        {"threshold": median},
+        {"threshold": median, "drop_unclicked": False, "fill_holes": False},
+        {"threshold": median, "graph_cut": True, "graph_cut_strength": 2.0},
+    ):
+        wanted = predictor.predict(CLICKS, settings=replace(usual, **changes))
+        seen = predictor.predict(CLICKS, settings=usual)
+        with monkeypatch.context() as patch:
+            patch.setattr(predictor._engine, "look", None)
+            patch.setattr(predictor._engine, "features", None)
+            assert same(predictor.finish(seen, CLICKS, replace(usual, **changes)), wanted)
+    drawn = np.zeros(picture.shape, dtype=bool)
+    drawn[20:60, 30:70] = True
+    kept = predictor.predict(CLICKS, drawn, replace(usual, threshold=median), keep=True)
+    seen = predictor.predict(CLICKS, drawn, usual)
+    again = predictor.finish(seen, CLICKS, replace(usual, threshold=median), drawn)
+    assert np.array_equal(again.mask, kept.mask)
+    predictor.set_image(picture.T.copy())
+    with pytest.raises(InputError, match="the slice that is set"):
+        predictor.finish(seen, CLICKS, usual)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,16 +21,21 @@ from hypothesis import strategies as st
 
 from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.predict import Normalisation, Prediction
+from napari_fctsfn.predict import Settings as PredictorSettings
 from napari_fctsfn.session import (
     ImageIdentity,
     Journal,
     Patch,
     Plane,
+    Refinement,
     Replayer,
     Session,
     SessionError,
+    box_clicks,
+    clip_box,
     open_session,
     rebuild,
+    scribble_clicks,
 )
 from napari_fctsfn.session.masks import Mask
 
@@ -72,6 +78,16 @@ class DiskPredictor:
             near = (rows - click.row) ** 2 + (columns - click.column) ** 2 <= radius**2
             mask[near] = click.positive
         return Prediction(mask, mask.astype(np.float32), (0, 0, *self.shape), self.shape)
+
+    settings = PredictorSettings()
+
+    def finish(
+        self, prediction: Prediction, clicks: Clicks, settings: PredictorSettings, kept: Any = None
+    ) -> Prediction:
+        """The threshold takes a border of columns away."""
+        mask = prediction.mask.copy()
+        mask[:, : round(10 * settings.threshold)] = False
+        return replace(prediction, mask=mask)
 
 
 class Bench:
@@ -138,7 +154,13 @@ class Bench:
 
 def state_of(session: Session, labels: np.ndarray) -> tuple[Any, ...]:
     """All that an annotator sees of a session."""
-    return labels.tobytes(), session.objects, session.notes, session.current
+    return (
+        labels.tobytes(),
+        session.objects,
+        session.notes,
+        session.current,
+        session.refinement,
+    )
 
 
 def replaced(clicks: Clicks, index: int, click: Click) -> Clicks:
@@ -159,7 +181,7 @@ def _lists(kinds: tuple[str, ...]) -> st.SearchStrategy[list[Any]]:
     return st.lists(st.tuples(st.sampled_from(kinds), _clicks), max_size=14)
 
 
-CLICKING = ("add", "add", "move", "unclick", "brush", "next")
+CLICKING = ("add", "add", "move", "unclick", "brush", "next", "box", "scribble", "refine")
 _clicking = _lists(CLICKING)
 _actions = _lists((*CLICKING, *OPERATIONS))
 
@@ -199,6 +221,14 @@ def edit(bench: Bench, action: str, plane: Plane, row: int, column: int, positiv
         session.observe(plane, view)
     elif action == "next":
         session.next_object()
+    elif action == "box":
+        size = plane.shape(SHAPE)
+        box = clip_box(np.array([[row - 3.0, column - 4.0], [row + 4.0, column + 3.0]]), size)
+        session.add_prompt(plane, box_clicks(box, size), box)
+    elif action == "scribble":
+        session.add_prompt(plane, scribble_clicks([(row, 0.0), (row, column)], positive))
+    elif action == "refine":
+        session.refine(plane, Refinement(round(0.1 + row / 30, 3), column / 20, positive))
 
 
 def operate(bench: Bench, action: str, plane: Plane, row: int, column: int) -> None:
@@ -234,7 +264,7 @@ def operate(bench: Bench, action: str, plane: Plane, row: int, column: int) -> N
 def random_actions(seed: int, number: int) -> list[tuple[str, tuple[int, int, int, bool]]]:
     """Actions of an annotator who clicks more than anything else."""
     rng = np.random.default_rng(seed)
-    kinds = ["add"] * 8 + ["next"] * 3 + ["move", "unclick", "brush", "undo", "redo", *OPERATIONS]
+    kinds = ["add"] * 8 + ["next"] * 3 + ["undo", "redo", *CLICKING[2:], *OPERATIONS]
     return [
         (
             str(rng.choice(kinds)),
@@ -307,6 +337,39 @@ def reopened(folder: Path, copy: Path) -> Any:
     opened = open_session(copy, IDENTITY)
     opened.journal.close()
     return opened
+
+
+PROMPTING = ("add", "move", "unclick", "box", "scribble", "refine", "next", "select")
+
+
+@settings(max_examples=3, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_500_actions_never_touch_finished_objects_and_are_undone_bit_for_bit(seed: int) -> None:
+    with TemporaryDirectory() as folder:
+        bench = Bench(folder=Path(folder) / "session")
+        # what the labels were after so many steps, told by nothing but the labels themselves
+        seen = {0: bench.labels.tobytes()}
+        for number, (action, where) in enumerate(random_actions(seed, 500)):
+            before, label = bench.labels.copy(), bench.session.current
+            steps = len(list(bench.session.history))
+            perform(bench, action, where)
+            now = len(list(bench.session.history))
+            changed = before != bench.labels
+            if action in PROMPTING:
+                assert set(before[changed]) | set(bench.labels[changed]) <= {0, label}
+            if action in ("undo", "redo"):
+                assert bench.labels.tobytes() == seen[now]
+            elif now != steps:
+                seen = {step: data for step, data in seen.items() if step <= steps}
+                seen[now] = bench.labels.tobytes()
+            if number % 100 == 99:
+                state = bench.state()
+                bench.reopen()
+                assert (bench.warning, bench.state()) == ("", state)
+        while bench.undo():
+            assert bench.labels.tobytes() == seen[len(list(bench.session.history))]
+        assert not bench.labels.any()
+        bench.journal.close()
 
 
 @pytest.mark.parametrize("seed", [0, 1])

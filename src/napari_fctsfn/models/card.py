@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 RESEARCH_ONLY = "research use only"
 """Weights licence of a model trained on any set that is not freely licensed."""
 
+_BELIEVED = 0.4
+"""Rank correlation from which on a predicted IoU is worth showing."""
+
 _FREE = re.compile(r"\b(CC0|CC BY 4\.0|MIT|BSD-[23]|Apache)\b", re.IGNORECASE)
 _RESTRICTED = re.compile(r"non-commercial|research|terms|see README|GPL", re.IGNORECASE)
 
@@ -46,6 +49,15 @@ class ModelCard(BaseModel):
     training: dict[str, Any] = Field(default_factory=dict, description="recipe and settings")
     metrics: dict[str, float] = Field(default_factory=dict, description="measured accuracy")
     parent: str | None = Field(None, max_length=200, description="SHA-256 of the model refined")
+
+    @property
+    def knows_quality(self) -> bool:
+        """Whether the IoU that it predicts for a mask says which masks are worse.
+
+        That is so where its rank correlation (Spearman) with the true IoU, the metric
+        ``quality_rank``, is 0.4 or more.
+        """
+        return self.metrics.get("quality_rank", 0.0) >= _BELIEVED
 
 
 def weights_licence(licences: list[str]) -> str:

@@ -58,7 +58,12 @@ class Annotator(Editing):
         self.predicting = Predicting(self)
         self.propagation = Propagation(self)
         self.warming = Warming(self)
-        self.work = (self.predicting.give, self.propagation.give, self.warming.give)
+        self.work = (
+            self.predicting.give,
+            self.looking.give,
+            self.propagation.give,
+            self.warming.give,
+        )
         # layers are removed one by one: look once all have gone
         self._recheck = single_shot(self, 0, self.sound)
         # napari tells of a stroke before it writes the last pixels of it
@@ -101,6 +106,9 @@ class Annotator(Editing):
             or self.warming.waits
             or self._recheck.isActive()
             or self._stroke.isActive()
+            or self.shaping.waits
+            or self.pointing.waits
+            or (self.looking.waits and self.assistant.ready and not self.problem)
             or (self.propagation.following is not None and not self.problem)
             or (waiting and self.assistant.ready)
         )
@@ -200,7 +208,9 @@ class Annotator(Editing):
             painted=self._on_paint,
             replaced=self._on_labels_data,
         )
-        self._keys.bind([self.viewer, site.labels, *site.prompts.layers])
+        shapes = self.shaping.begin(labels)
+        self._keys.bind([self.viewer, site.labels, *site.prompts.layers, shapes])
+        self.pointing.begin()
         site.show_object()
         self.observe(site)
         for layer in site.prompts.layers:
@@ -212,6 +222,9 @@ class Annotator(Editing):
         """End the annotation: the labels stay, and so does the session in its folder."""
         if self.site is not None:
             self._keys.release()
+            self.pointing.end()
+            self.shaping.end()
+            self.looking.end()
             site, self.site = self.site, None
             self.problem, self.last, self.told = "", None, ""
             self.source.channels = None
@@ -256,6 +269,7 @@ class Annotator(Editing):
 
     def _on_points(self) -> None:
         self.told = ""
+        self.pointing.leave()
         if (site := self.sound()) is not None:
             self.observe(site)
             try:
@@ -272,6 +286,7 @@ class Annotator(Editing):
         self.changed.emit()
 
     def _on_dims(self, _event: Any) -> None:
+        self.pointing.leave()
         if self.site is not None and not self.problem:
             self.observe(self.site)
             self.site.expect()

@@ -34,8 +34,11 @@ from napari_fctsfn.plugin.keeping import annotated, left_behind
 from napari_fctsfn.plugin.keys import NEXT, POLARITY, REDO, UNDO, native
 from napari_fctsfn.plugin.objects import ObjectTable
 from napari_fctsfn.plugin.prompts import NEGATIVE_COLOR, POSITIVE_COLOR
+from napari_fctsfn.plugin.refining import RefineBox
+from napari_fctsfn.plugin.sections import Scrolling, section
 from napari_fctsfn.plugin.status import hint, status
 from napari_fctsfn.plugin.tasks import Choices
+from napari_fctsfn.plugin.tools import ToolRow
 
 if TYPE_CHECKING:
     from napari_fctsfn.stack import Direction
@@ -90,6 +93,7 @@ class AnnotateDock(QWidget):
         self.next_button = _action("Next object", NEXT, "Finish this object and take a new label")
         self.undo_button = _action("Undo", UNDO, "Take the last step back")
         self.redo_button = _action("Redo", REDO, "Do again what was taken back last")
+        self.tools, self.refine = ToolRow(self.annotator), RefineBox(self.annotator)
         self.objects = ObjectTable(self.annotator)
         self.follow_button = QPushButton("Propagate")
         self.follow_button.setToolTip("Find this object in further slices of the stack")
@@ -139,7 +143,7 @@ class AnnotateDock(QWidget):
         deadline = time.monotonic() + timeout_ms / 1000
         while time.monotonic() < deadline:
             QApplication.processEvents()
-            if not self.annotator.busy:
+            if not self.annotator.busy and not self.refine.waits:
                 return True
             time.sleep(0.002)
         return False
@@ -167,7 +171,9 @@ class AnnotateDock(QWidget):
         super().closeEvent(event)
 
     def _lay_out(self) -> None:
-        form = QFormLayout()
+        setup = QWidget()
+        form = QFormLayout(setup)
+        form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
         form.addRow("Image", self.image)
@@ -183,7 +189,7 @@ class AnnotateDock(QWidget):
         self.kinds = QFrame()
         grid = QGridLayout(self.kinds)
         grid.setContentsMargins(0, 0, 0, 0)
-        grid.addWidget(QLabel(f"Click on ({native(POLARITY)} switches)"), 0, 0, 1, 2)
+        grid.addWidget(self.tools, 0, 0, 1, 2)
         grid.addWidget(self.positive_button, 1, 0)
         grid.addWidget(self.negative_button, 1, 1)
         grid.addWidget(self.next_button, 2, 0, 1, 2)
@@ -193,9 +199,12 @@ class AnnotateDock(QWidget):
         grid.addWidget(self.doubt_button, 4, 1)
         grid.addWidget(self.progress, 5, 0)
         grid.addWidget(self.cancel_button, 5, 1)
-        column = QVBoxLayout(self)
+        grid.addWidget(section("Mask", self.refine), 6, 0, 1, 2)
+        content = QWidget()
+        column = QVBoxLayout(content)
         column.setSpacing(8)
-        column.addLayout(form)
+        self.setup = section("Image and model", setup, expanded=True)
+        column.addWidget(self.setup)
         column.addWidget(self.start_button)
         column.addWidget(self.resume_button)
         column.addWidget(self.reopen_button)
@@ -203,6 +212,9 @@ class AnnotateDock(QWidget):
         column.addWidget(self.hint)
         column.addWidget(self.kinds)
         column.addWidget(self.objects, 1)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(Scrolling(content))
 
     def _connect(self) -> None:
         annotator = self.annotator
@@ -225,6 +237,7 @@ class AnnotateDock(QWidget):
         """Choose the layers at work: the next start goes on with these labels and their clicks."""
         site = self.annotator.site
         if site is not None:
+            self.setup.collapse(animate=False)
             self.image.choose(site.image)
             self.labels.choose(site.labels)
             self.channels.show_channels(site.session.channels)
@@ -309,6 +322,8 @@ class AnnotateDock(QWidget):
         self.redo_button.setEnabled(session is not None and session.history.can_redo)
         self.positive_button.setChecked(annotator.polarity is True)
         self.negative_button.setChecked(annotator.polarity is False)
+        self.tools.refresh()
+        self.refine.refresh()
         self._refresh_following()
         self.objects.setEnabled(working)
         self.objects.refresh()

@@ -11,17 +11,54 @@ from napari.layers import Labels
 from napari.utils.notifications import show_warning
 
 from napari_fctsfn.plugin.bench import Bench
+from napari_fctsfn.plugin.looking import Looking
 from napari_fctsfn.plugin.masks import label_under_cursor, masks_of
-from napari_fctsfn.session import SessionError, Step
+from napari_fctsfn.plugin.pointing import Pointing
+from napari_fctsfn.plugin.shaping import Shaping
+from napari_fctsfn.session import Refinement, SessionError, Step
 
 if TYPE_CHECKING:
-    from napari_fctsfn.plugin.masks import label_under_cursor, masks_of
+    from napari.viewer import Viewer
+    from qtpy.QtCore import QObject  # type: ignore[attr-defined]
+
+    from napari_fctsfn.plugin.shaping import Tool
     from napari_fctsfn.plugin.site import Site
-from napari_fctsfn.session import Patch
+    from napari_fctsfn.session import Patch
 
 
 class Editing(Bench):
-    """The part of `Annotator` that clicks, goes from object to object, and edits them."""
+    """The part of `Annotator` that prompts, goes from object to object, and edits them.
+
+    Attributes
+    ----------
+    looking : Looking
+        What a mask would be.
+    pointing : Pointing
+        The mouse over the clicks.
+    shaping : Shaping
+        Boxes and scribbles.
+    """
+
+    def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
+        super().__init__(viewer, parent)
+        self.looking = Looking(self)
+        self.pointing = Pointing(self, self.looking)
+        self.shaping = Shaping(self)
+
+    @property
+    def tool(self) -> Tool | None:
+        """What the annotator prompts with; None if another layer is active."""
+        if self.site is not None and self.shaping.tool is None and self.polarity is None:
+            return None
+        return self.shaping.tool or "click"
+
+    def use_tool(self, tool: Tool) -> None:
+        """Prompt with this from now on."""
+        if tool != "click":
+            self.shaping.use(tool)
+        elif (site := self.sound()) is not None:
+            self.activate(site.prompts.positive)
+        self.changed.emit()
 
     @property
     def polarity(self) -> bool | None:
@@ -29,11 +66,15 @@ class Editing(Bench):
         active = self.viewer.layers.selection.active
         if self.site is None or active == self.site.prompts.positive:
             return True
+        if self.shaping.tool is not None:
+            return self.shaping.tool == "box" or self.shaping.positive
         return False if active == self.site.prompts.negative else None
 
     def choose_polarity(self, positive: bool) -> None:
-        """Click this kind from now on: its Points layer becomes the active one."""
-        if (site := self.sound()) is not None:
+        """Click this kind from now on: its Points layer becomes the active one, or scribble it."""
+        if self.shaping.tool == "scribble":
+            self.shaping.choose_polarity(positive)
+        elif (site := self.sound()) is not None:
             self.activate(site.prompts.positive if positive else site.prompts.negative)
 
     def switch_polarity(self) -> None:
@@ -64,6 +105,33 @@ class Editing(Bench):
         if (site := self.sound()) is not None:
             self.observe(site)
             self.after(site, site.session.redo())
+
+    def refine(self, refinement: Refinement) -> None:
+        """Make masks in another way from now on, that of the current object in this slice too."""
+        if (site := self.sound()) is not None:
+            self.observe(site)
+            self.looking.forget()
+            site.session.refine(self.source.plane(), refinement)
+            self.told = ""
+            self.pump()
+
+    def imagine_refined(self, refinement: Refinement) -> None:
+        """Show what `refine` would make of the mask."""
+        plane = self.source.plane()
+        if self.site is not None and plane is not None:
+            self.looking.imagine("refine", plane, refinement=refinement)
+
+    def after(self, site: Site, step: Step | None) -> None:
+        """Show what a step of the history has changed."""
+        self.pointing.leave()
+        super().after(site, step)
+
+    def _on_moved(self) -> None:
+        super()._on_moved()
+        self.pointing.leave()
+        if self.site is not None:
+            self.shaping.follow(self.site.labels)
+            self.looking.show_probability(self.looking.probable)
 
     def take_up(self, label: int) -> None:
         """Go on with an object that was finished before: its clicks come back."""

@@ -63,6 +63,23 @@ def follow(image: Image, layers: Iterable[Layer], channels: int | None = None) -
             setattr(layer, name, value)
 
 
+def piece_transforms(layer: Layer, begin: tuple[float, ...]) -> dict[str, Any]:
+    """Attributes that put a layer of a piece of another layer where that piece is.
+
+    Parameters
+    ----------
+    layer : Layer
+        The whole.
+    begin : tuple of float
+        Where the piece begins, in data coordinates of the whole.
+    """
+    corner = np.asarray(layer.data_to_world(begin))
+    steps = [np.asarray(layer.data_to_world(begin + unit)) - corner for unit in np.eye(layer.ndim)]
+    affine = np.eye(layer.ndim + 1)
+    affine[:-1, :-1], affine[:-1, -1] = np.transpose(steps), corner
+    return {"affine": affine, "units": layer.units, "axis_labels": layer.axis_labels}
+
+
 def new_labels(image: Image, data: np.ndarray | None = None, channels: int | None = None) -> Labels:
     """A Labels layer for an image; by default empty, uint16.
 

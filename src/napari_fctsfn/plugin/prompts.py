@@ -76,12 +76,20 @@ class Prompts:
         self._axes = axes or self._axes
         self._set_defaults()
 
-    def read(self) -> dict[Plane, Clicks]:
-        """The clicks in the layers by slice, each in the order in which they were made."""
+    def read(self, without: tuple[Points, int] | None = None) -> dict[Plane, Clicks]:
+        """The clicks in the layers by slice, each in the order in which they were made.
+
+        Parameters
+        ----------
+        without : (Points, int), optional
+            A layer and the number of a point that is left out.
+        """
         found: dict[Plane, list[tuple[int, int, Click]]] = {}
         for layer in self.layers:
             orders, axes = self._column(layer, "order"), self._column(layer, "axes")
             for number, point in enumerate(layer.data):
+                if (layer, number) == without:
+                    continue
                 plane = Plane.through(point, _axes_of(axes[number], self._axes))
                 row, column = plane.row_column(point)
                 click = Click(row, column, layer is self.positive)

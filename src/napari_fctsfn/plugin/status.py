@@ -33,6 +33,8 @@ def status(annotator: Annotator) -> str:
         parts.append("working…")
     elif annotator.last is not None and annotator.last.replay.plane == plane:
         last = annotator.last
+        if assistant.replayer.predictor.card.knows_quality and last.prediction is not None:
+            parts.append(f"IoU about {last.prediction.quality:.2f}")
         parts.append(f"{last.seconds * 1000:.0f} ms on {last.device}")
     else:
         parts.append(f"{assistant.replayer.predictor.device}")
@@ -46,7 +48,8 @@ def hint(annotator: Annotator, chosen: Image | None) -> str:
         return annotator.problem
     if session is None or site is None:
         return _first(annotator, chosen is not None)
-    return _warning(annotator, site, chosen) or _next_click(site, annotator.source.plane())
+    said = _warning(annotator, site, chosen) or _drawing(annotator, site)
+    return said or _next_click(site, annotator.source.plane())
 
 
 def _warning(annotator: Annotator, site: Site, chosen: Image | None) -> str:
@@ -68,6 +71,18 @@ def _warning(annotator: Annotator, site: Site, chosen: Image | None) -> str:
         return f"{why[0].upper()}{why[1:]}."
     if annotator.polarity is None:
         return "To click again, press Object or Background: another layer is active now."
+    return ""
+
+
+def _drawing(annotator: Annotator, site: Site) -> str:
+    """What an outline shows or what to draw; empty if the next prompt is a click."""
+    if annotator.looking.reason == "without":
+        return "The yellow outline is the mask without the click under the mouse."
+    if annotator.tool == "box":
+        return f"Drag a box around object {site.session.current}."
+    if annotator.tool == "scribble":
+        what = "object" if annotator.polarity else "background"
+        return f"Drag along the {what}; {native(POLARITY)} switches between object and background."
     return ""
 
 

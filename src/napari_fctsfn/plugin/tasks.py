@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from napari_fctsfn.predict import Channels, Normalisation
+    from napari_fctsfn.predict import Channels, Normalisation, Prediction
     from napari_fctsfn.predict.windows import Box
     from napari_fctsfn.session import Plane, Replay, Replayer
 
@@ -88,6 +88,8 @@ class Answer:
         What was asked for.
     mask : array of bool, shape (rows, columns), or None
         None where there was nothing to predict.
+    prediction : Prediction or None
+        What it was made from.
     seconds : float
         Time it took.
     device : str
@@ -100,6 +102,7 @@ class Answer:
 
     replay: Replay
     mask: NDArray[np.bool_] | None
+    prediction: Prediction | None
     seconds: float
     device: str
     model: str
@@ -171,4 +174,4 @@ def predict(replayer: Replayer, piece: Slice, replay: Replay) -> Answer:
     box = None if prediction is None else prediction.bbox
     seconds = time.perf_counter() - begin
     predictor = replayer.predictor
-    return Answer(replay, mask, seconds, str(predictor.device), predictor.sha256, box)
+    return Answer(replay, mask, prediction, seconds, str(predictor.device), predictor.sha256, box)

@@ -221,11 +221,51 @@ class Predictor:
                 except torch.OutOfMemoryError:
                     if not self._engine.give_way():
                         raise
-        if not keep or before is None:
-            return prediction
-        box = prediction.bbox
-        (last,) = clicks[len(clicks) - 1 :].scaled((1.0, 1.0), (box[0], box[1]))
-        return replace(prediction, mask=change_near(before.within(box), prediction.mask, last))
+        return _kept(prediction, before, clicks) if keep else prediction
+
+    def finish(
+        self,
+        prediction: Prediction,
+        clicks: Clicks,
+        settings: Settings,
+        kept: Prediction | NDArray[np.bool_] | None = None,
+    ) -> Prediction:
+        """What `predict` has seen, made into a mask under other settings; no network is run.
+
+        Parameters
+        ----------
+        prediction : Prediction
+            Of the slice that is set.
+        clicks : Clicks
+            Those that it was predicted from.
+        settings : Settings
+            Only how a probability becomes a mask is taken from them.
+        kept : Prediction or array of bool, shape (rows, columns), optional
+            The mask before the last click, if it was drawn with care (`keep` of `predict`).
+
+        Returns
+        -------
+        Prediction
+            The same probability with another mask.
+
+        Raises
+        ------
+        RuntimeError
+            If no image was set.
+        InputError
+            If the prediction or the mask is of a slice of another shape.
+        """
+        with self._lock:
+            current = self._current()
+            if prediction.shape != current.shape:
+                raise InputError(
+                    f"the prediction is of a slice of shape {prediction.shape}, the slice that is "
+                    f"set has shape {current.shape}"
+                )
+            before = _as_region(kept, current.shape)
+            box, probability = prediction.bbox, prediction.probability
+            mask = self._postprocess(current, probability, box, clicks, settings)
+        return _kept(replace(prediction, mask=mask), before, clicks)
 
     def replay(
         self,
@@ -271,8 +311,9 @@ class Predictor:
         if before is None and settings.zoom:
             look = self._glance(current, look, clicks, settings)
             look = self._search(current, look, clicks, settings)
-        mask = self._postprocess(current, look, clicks, settings)
-        return Prediction(mask, look.probability, look.window.box, current.shape, look.quality)
+        box = look.window.box
+        mask = self._postprocess(current, look.probability, box, clicks, settings)
+        return Prediction(mask, look.probability, box, current.shape, look.quality)
 
     def _glance(self, current: _Slice, look: _Look, clicks: Clicks, settings: Settings) -> _Look:
         """The first look at everything, or a glance around the click if it is believed more.
@@ -362,15 +403,19 @@ class Predictor:
         return _Look(window, full.clamp(0, 1).numpy(), seen[0][1])
 
     def _postprocess(
-        self, current: _Slice, look: _Look, clicks: Clicks, settings: Settings
+        self,
+        current: _Slice,
+        probability: NDArray[np.float32],
+        box: Box,
+        clicks: Clicks,
+        settings: Settings,
     ) -> NDArray[np.bool_]:
-        window, probability = look.window, look.probability
         mask: NDArray[np.bool_] = probability > settings.threshold
-        local = clicks.scaled((1.0, 1.0), (window.box[0], window.box[1]))
+        local = clicks.scaled((1.0, 1.0), (box[0], box[1]))
         if settings.graph_cut:
             from napari_fctsfn.predict.graphcut import refine
 
-            image = as_rgb(current.read(window.box))
+            image = as_rgb(current.read(box))
             centred = _centred(probability, settings.threshold)
             mask = refine(centred, image, local, settings.graph_cut_strength)
         if settings.drop_unclicked:
@@ -398,6 +443,15 @@ def window_image(pixels: NDArray[np.float32], window: Window) -> Tensor:
     channels = whole[None] if whole.ndim == 2 else whole.permute(2, 0, 1)
     sized = resize(channels[None], (window.rows, window.columns))
     return sized.clamp(0, 1).expand(-1, 3, -1, -1)
+
+
+def _kept(prediction: Prediction, before: Region | None, clicks: Clicks) -> Prediction:
+    """A prediction that changes a mask drawn with care only near the last click."""
+    if before is None:
+        return prediction
+    box = prediction.bbox
+    (last,) = clicks[len(clicks) - 1 :].scaled((1.0, 1.0), (box[0], box[1]))
+    return replace(prediction, mask=change_near(before.within(box), prediction.mask, last))
 
 
 def _seen(look: _Look, settings: Settings) -> Region | None:

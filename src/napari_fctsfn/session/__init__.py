@@ -8,11 +8,14 @@ from napari_fctsfn.session.ledger import SessionError, Step
 from napari_fctsfn.session.masks import Mask
 from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.plane import Plane
+from napari_fctsfn.session.prompts import DrawnBox, box_clicks, clip_box, scribble_clicks
+from napari_fctsfn.session.refinement import Refinement
 from napari_fctsfn.session.replay import Replayer, rebuild
 from napari_fctsfn.session.session import Session
 
 __all__ = [
     "Annotation",
+    "DrawnBox",
     "ImageIdentity",
     "Journal",
     "Mask",
@@ -20,15 +23,19 @@ __all__ = [
     "Opened",
     "Patch",
     "Plane",
+    "Refinement",
     "Replay",
     "Replayer",
     "Session",
     "SessionError",
     "Step",
+    "box_clicks",
+    "clip_box",
     "is_empty",
     "last_session",
     "new_session_folder",
     "open_session",
     "read_header",
     "rebuild",
+    "scribble_clicks",
 ]

@@ -11,6 +11,8 @@ from napari_fctsfn.clicks import Clicks
 from napari_fctsfn.session.masks import Mask
 from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.plane import Plane
+from napari_fctsfn.session.prompts import DrawnBox
+from napari_fctsfn.session.refinement import USUAL, Refinement
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,10 @@ class Annotation:
         Number of clicks that had already been made when the mask was given.
     model : str
         SHA-256 of the model file that predicted the mask; empty if none did.
+    box : (float, float, float, float) or None
+        A box that was drawn, from which the replay starts in place of a given mask.
+    refinement : Refinement
+        How the mask was made from what the network saw.
     """
 
     clicks: Clicks
@@ -36,6 +42,8 @@ class Annotation:
     given: Mask | None = None
     base: int = 0
     model: str = ""
+    box: DrawnBox | None = None
+    refinement: Refinement = USUAL
 
     @property
     def nbytes(self) -> int:
@@ -86,6 +94,10 @@ class Replay:
         The mask the replay starts from.
     base : int
         The first prediction is that of the first ``base + 1`` clicks.
+    box : (float, float, float, float) or None
+        A box it starts from.
+    refinement : Refinement
+        How the last mask is made. All before it are made in the usual way.
     """
 
     label: int
@@ -93,12 +105,20 @@ class Replay:
     clicks: Clicks
     given: Mask | None
     base: int
+    box: DrawnBox | None = None
+    refinement: Refinement = USUAL
 
 
 def plan(
-    label: int, plane: Plane, before: Annotation | None, clicks: Clicks, existing: Mask
+    label: int,
+    plane: Plane,
+    before: Annotation | None,
+    clicks: Clicks,
+    existing: Mask,
+    box: DrawnBox | None = None,
+    refinement: Refinement = USUAL,
 ) -> Replay:
-    """How to come by the mask of an object in a slice after its clicks have changed.
+    """How to come by the mask of an object in a slice once its clicks are others.
 
     Parameters
     ----------
@@ -113,10 +133,21 @@ def plan(
     existing : Mask
         The pixels that hold its label now. Where they are not those that were written last,
         somebody has edited them: they become the mask that the replay starts from.
+    box : (float, float, float, float), optional
+        A box that has just been drawn, which the last of the clicks stand for.
+        Its mask is made anew from there, unless somebody has edited it.
+    refinement : Refinement
+        How the mask is made.
     """
-    given, base, known = (None, 0, Clicks()) if before is None else _start(before)
-    if not (existing.empty if before is None else existing == before.mask):
-        given, base = existing, len(known)
+    edited = not existing.empty if before is None else existing != before.mask
+    if box is not None and not edited:
+        # the second of two looks, at what the first has found, is the better one
+        return Replay(label, plane, clicks, None, max(len(clicks) - 2, 0), box, refinement)
+    given, base, known = None, 0, Clicks()
+    if before is not None:
+        given, base, known, box = before.given, before.base, before.clicks, before.box
+    if edited:
+        given, base, box = existing, len(known), None
     same = 0
     while same < min(len(known), len(clicks)) and known[same] == clicks[same]:
         same += 1
@@ -124,11 +155,7 @@ def plan(
         # a click that the given mask already contains was changed: ask the network once more,
         # instead of showing the given mask as if nothing had happened
         base = max(min(base, len(clicks) - 1), 0)
-    return Replay(label, plane, clicks, given, base)
-
-
-def _start(annotation: Annotation) -> tuple[Mask | None, int, Clicks]:
-    return annotation.given, annotation.base, annotation.clicks
+    return Replay(label, plane, clicks, given, base, box, refinement)
 
 
 def owned(label: int, mask: NDArray[np.bool_], labels: NDArray[np.integer]) -> NDArray[np.bool_]:

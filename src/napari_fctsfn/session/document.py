@@ -17,6 +17,7 @@ from napari_fctsfn.session.history import (
     NoteEdit,
     Operation,
     OperationKind,
+    Refine,
     Select,
 )
 from napari_fctsfn.session.identity import ImageIdentity
@@ -24,6 +25,7 @@ from napari_fctsfn.session.ledger import Entry, SessionError
 from napari_fctsfn.session.masks import Mask
 from napari_fctsfn.session.patch import Change, Patch
 from napari_fctsfn.session.plane import Plane
+from napari_fctsfn.session.refinement import USUAL, Refinement
 from napari_fctsfn.session.session import Session
 
 VERSION = 1
@@ -70,6 +72,10 @@ class _Annotation(_Part):
     given: _Mask | None = None
     base: _Count = 0
     model: str = ""
+    box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = Field(
+        None, description="that was drawn: first row and column, last row and column"
+    )
+    refinement: Refinement = USUAL
 
 
 class _Edit(_Part):
@@ -102,11 +108,12 @@ class _Travel(_Part):
 class _Record(_Part):
     """A command."""
 
-    do: Literal["clicks", "select"] | OperationKind
+    do: Literal["clicks", "refine", "select"] | OperationKind
     time: float = 0.0
     labels: list[_Label] = []
     index: _Index | None = None
     current: tuple[_Label, _Label] | None = None
+    refinement: Refinement | None = None
     edits: list[_Edit] = []
     notes: list[_Note] = []
     patches: list[_Patch] = []
@@ -125,6 +132,8 @@ def encode(entry: Entry) -> str:
     action = entry.action
     if isinstance(action, ClickEdit):
         about: dict[str, Any] = {"do": "clicks", "labels": [action.label]}
+    elif isinstance(action, Refine):
+        about = {"do": "refine", "labels": [action.label], "refinement": action.after}
     elif isinstance(action, Select):
         about = {"do": "select", "labels": [action.label]}
     else:
@@ -200,13 +209,19 @@ def _command(record: _Record, session: Session) -> Command:
         size = where.shape(session.shape)
         changes = (Change(old, new, _unpacked(mask, size)) for old, new, mask in patch.changes)
         patches.append(Patch(where, tuple(changes)))
-    action: ClickEdit | Select | Operation
+    action: ClickEdit | Refine | Select | Operation
     if record.do == "clicks":
         if len(edits) != 1:
             raise ValueError(f"clicks change {len(edits)} annotations and not one")
         clicked = edits[0]
         clicks = Clicks() if clicked.after is None else clicked.after.clicks
-        action = ClickEdit(clicked.label, clicked.plane, clicks)
+        box = None if clicked.after is None else clicked.after.box
+        action = ClickEdit(clicked.label, clicked.plane, clicks, box)
+    elif record.do == "refine":
+        if record.refinement is None or len(record.labels) != 1:
+            raise ValueError("a refinement says not what it is or of which object")
+        of = None if record.index is None else plane(record.index)
+        action = Refine(record.labels[0], of, session.refinement, record.refinement)
     elif record.do == "select":
         if record.current is None:
             raise ValueError("a selection names no object")
@@ -224,6 +239,8 @@ def _describe(annotation: Annotation) -> _Annotation:
         given=None if annotation.given is None else _packed(annotation.given),
         base=annotation.base,
         model=annotation.model,
+        box=annotation.box,
+        refinement=annotation.refinement,
     )
 
 
@@ -236,7 +253,8 @@ def _annotation(piece: _Annotation, size: tuple[int, int]) -> Annotation:
     clicks.check_inside(size)
     given = None if piece.given is None else _unpacked(piece.given, size)
     mask = _unpacked(piece.mask, size)
-    return Annotation(clicks, mask, given, min(piece.base, len(clicks)), piece.model)
+    base = min(piece.base, len(clicks))
+    return Annotation(clicks, mask, given, base, piece.model, piece.box, piece.refinement)
 
 
 def _unpacked(document: _Mask, shape: tuple[int, int]) -> Mask:

@@ -11,15 +11,28 @@ from napari_fctsfn.clicks import Clicks
 from napari_fctsfn.session.annotation import Annotation, Note
 from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.plane import Plane
+from napari_fctsfn.session.prompts import DrawnBox
+from napari_fctsfn.session.refinement import Refinement
 
 
 @dataclass(frozen=True, slots=True)
 class ClickEdit:
-    """The clicks of an object in a slice become others (one added, moved or deleted)."""
+    """The clicks of an object in a slice become others; with a box its mask is made from there."""
 
     label: int
     plane: Plane
     clicks: Clicks
+    box: DrawnBox | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refine:
+    """Masks are made in another way from now on, that of the object in the slice too."""
+
+    label: int
+    plane: Plane | None
+    before: Refinement
+    after: Refinement
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +43,7 @@ class Select:
     label: int
 
 
-OperationKind = Literal[
-    "brush", "delete", "merge", "renumber", "describe", "propagate", "adopt", "settings"
-]
+OperationKind = Literal["brush", "delete", "merge", "renumber", "describe", "propagate", "adopt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +52,7 @@ class Operation:
 
     Parameters
     ----------
-    kind : {"brush", "delete", "merge", "renumber", "describe", "propagate", "adopt", "settings"}
+    kind : {"brush", "delete", "merge", "renumber", "describe", "propagate", "adopt"}
     labels : tuple of int
         The objects concerned.
     plane : Plane or None
@@ -53,7 +64,7 @@ class Operation:
     plane: Plane | None = None
 
 
-Intent = ClickEdit | Select
+Intent = ClickEdit | Refine | Select
 """What the annotator asked for and what may wait for a prediction."""
 
 
@@ -82,7 +93,7 @@ class Command:
 
     Parameters
     ----------
-    action : ClickEdit, Select or Operation
+    action : ClickEdit, Refine, Select or Operation
         What the annotator wanted.
     edits : tuple of Edit
     notes : tuple of NoteEdit
@@ -94,7 +105,7 @@ class Command:
         When it was done, in seconds since 1970.
     """
 
-    action: ClickEdit | Select | Operation
+    action: ClickEdit | Refine | Select | Operation
     edits: tuple[Edit, ...] = ()
     notes: tuple[NoteEdit, ...] = ()
     patches: tuple[Patch, ...] = ()

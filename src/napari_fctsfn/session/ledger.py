@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,11 +22,13 @@ from napari_fctsfn.session.history import (
     NoteEdit,
     Operation,
     OperationKind,
+    Refine,
     Select,
 )
 from napari_fctsfn.session.masks import Box, Mask, bounding_box, part_of, union
 from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.plane import Plane
+from napari_fctsfn.session.refinement import USUAL, Refinement
 
 if TYPE_CHECKING:
     from napari_fctsfn.predict import Channels, Normalisation
@@ -91,6 +93,7 @@ class Ledger:
         self._clock = clock
         self._objects: dict[int, dict[Plane, Annotation]] = {}
         self._notes: dict[int, Note] = {}
+        self._refinement = USUAL
         self._highest = highest
         self._seen: tuple[Plane, Labels] | None = None
         self._painted: list[Box] = []
@@ -108,6 +111,14 @@ class Ledger:
     def busy(self) -> bool:
         """Whether something waits for a prediction."""
         return bool(self.history.pending)
+
+    @property
+    def refinement(self) -> Refinement:
+        """How masks are made from now on."""
+        for intent in reversed(self.history.pending):
+            if isinstance(intent, Refine):
+                return intent.after
+        return self._refinement
 
     @property
     def notes(self) -> dict[int, Note]:
@@ -263,7 +274,7 @@ class Ledger:
 
     def _free_label(self) -> int:
         used = [label for label, planes in self._objects.items() if planes]
-        waiting = [intent.label for intent in self.history.pending]
+        waiting = [i.label for i in self.history.pending if not isinstance(i, Refine)]
         label = max([self._highest, self.current, *used, *waiting]) + 1
         if label > self.capacity:
             raise SessionError(
@@ -284,13 +295,28 @@ class Ledger:
     def _go_on(self) -> None:
         """Do what waits first and needs no prediction."""
         pending = self.history.pending
-        while pending and isinstance(select := pending[0], Select):
-            # the annotator may have gone on since: `current` is not set again
+        while pending and (command := self._at_once(pending[0])) is not None:
             pending.popleft()
-            change = (select.previous, select.label)
-            command = Command(select, current=change, time=self._clock())
             self.history.add(command)
             self._tell(command)
+
+    def _at_once(self, intent: Intent) -> Command | None:
+        """What comes of an intent that needs no prediction; None if it needs one."""
+        if isinstance(intent, Select):
+            # the annotator may have gone on since: `current` is not set again
+            change = (intent.previous, intent.label)
+            return Command(intent, current=change, time=self._clock())
+        if isinstance(intent, Refine) and not self._remakes(intent):
+            self._refinement = intent.after
+            return Command(replace(intent, plane=None), time=self._clock())
+        return None
+
+    def _remakes(self, intent: Refine) -> bool:
+        """Whether there is a mask that becomes another one."""
+        if intent.plane is None:
+            return False
+        annotation = self._objects.get(intent.label, {}).get(intent.plane)
+        return annotation is not None and len(annotation.clicks) > annotation.base
 
     def _check_settled(self) -> None:
         self._go_on()
@@ -348,6 +374,8 @@ class Ledger:
                 planes[edit.plane] = annotation
         for note in command.notes:
             self._notes[note.label] = note.before if back else note.after
+        if isinstance(command.action, Refine):
+            self._refinement = command.action.before if back else command.action.after
         if command.current is not None:
             self.current = command.current[0] if back else command.current[1]
 
@@ -363,7 +391,7 @@ class Ledger:
             if isinstance(action, Select):
                 self.current = action.previous if back else action.label
                 self.revision += 1
-            return Step(action.plane if isinstance(action, ClickEdit) else None)
+            return Step(None if isinstance(action, Select) else action.plane)
         self._set(entry, back)
         patches = tuple(p.inverse() for p in entry.patches) if back else entry.patches
         self._wrote(patches)

@@ -13,11 +13,13 @@ from napari_fctsfn.clicks import Clicks
 from napari_fctsfn.session.annotation import Annotation, Replay, write
 from napari_fctsfn.session.masks import Mask
 from napari_fctsfn.session.plane import Plane
+from napari_fctsfn.session.prompts import DrawnBox, box_mask
+from napari_fctsfn.session.refinement import USUAL
 
 if TYPE_CHECKING:
     from napari_fctsfn.predict import Normalisation, Prediction, Predictor
 
-_Key = tuple[Hashable, Clicks, Mask | None, int]
+_Key = tuple[Hashable, Clicks, Mask | None, int, DrawnBox | None]
 
 
 class Replayer:
@@ -67,27 +69,47 @@ class Replayer:
             None if there is no click beyond the given mask.
         """
         self.predictor.set_image(image, normalisation, key=key)
-        done = len(replay.clicks)
-        prediction = None
+        shape = int(image.shape[0]), int(image.shape[1])
+        count = len(replay.clicks)
+        prediction = self._after(replay, count, shape, key)
+        if prediction is None or replay.refinement == USUAL:
+            return prediction
+        drawn = replay.given is not None
+        return self.predictor.finish(
+            prediction,
+            replay.clicks,
+            replay.refinement.applied(self.predictor.settings),
+            self._before(replay, count, shape, key) if drawn else None,
+        )
+
+    def _after(
+        self, replay: Replay, count: int, shape: tuple[int, int], key: Hashable
+    ) -> Prediction | None:
+        """The prediction after so many clicks; None if the replay starts later."""
+        done, prediction = count, None
         while done > replay.base and prediction is None:
             prediction = self._recall(self._key(replay, done, key))
             if prediction is None:
                 done -= 1
-        previous: Prediction | NDArray[np.bool_] | None = prediction
-        if prediction is None and replay.given is not None:
-            previous = replay.given.full()
-        for count in range(done + 1, len(replay.clicks) + 1):
+        previous = prediction or _start(replay, shape)
+        for number in range(done + 1, count + 1):
             # What somebody has drawn may change at the click and nowhere else.
             prediction = self.predictor.predict(
-                replay.clicks[:count], previous, keep=replay.given is not None
+                replay.clicks[:number], previous, keep=replay.given is not None
             )
-            self._remember(self._key(replay, count, key), prediction)
+            self._remember(self._key(replay, number, key), prediction)
             previous = prediction
         return prediction
 
+    def _before(
+        self, replay: Replay, count: int, shape: tuple[int, int], key: Hashable
+    ) -> Prediction | NDArray[np.bool_] | None:
+        """What the prediction after so many clicks followed on."""
+        return self._after(replay, count - 1, shape, key) or _start(replay, shape)
+
     @staticmethod
     def _key(replay: Replay, count: int, key: Hashable) -> _Key:
-        return key, replay.clicks[:count], replay.given, replay.base
+        return key, replay.clicks[:count], replay.given, replay.base, replay.box
 
     def _recall(self, key: _Key) -> Prediction | None:
         prediction = self._known.get(key)
@@ -100,6 +122,13 @@ class Replayer:
         self._bytes += _nbytes(prediction)
         while self._bytes > self.max_bytes and len(self._known) > 1:
             self._bytes -= _nbytes(self._known.popitem(last=False)[1])
+
+
+def _start(replay: Replay, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """The mask that a replay starts from."""
+    if replay.given is not None:
+        return replay.given.full()
+    return None if replay.box is None else box_mask(replay.box, shape)
 
 
 def _nbytes(prediction: Prediction) -> int:
@@ -133,7 +162,15 @@ def rebuild(
     image_key = object()
     for label, planes in sorted(objects.items()):
         for plane, annotation in planes.items():
-            replay = Replay(label, plane, annotation.clicks, annotation.given, annotation.base)
+            replay = Replay(
+                label,
+                plane,
+                annotation.clicks,
+                annotation.given,
+                annotation.base,
+                annotation.box,
+                annotation.refinement,
+            )
             key = (image_key, plane)
             prediction = replayer.predict(replay, image_of(plane), normalisation, key)
             if prediction is not None:

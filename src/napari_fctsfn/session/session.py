@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 from napari_fctsfn.clicks import Clicks
 from napari_fctsfn.session.annotation import Annotation, Replay, plan
 from napari_fctsfn.session.editing import ObjectEditing
-from napari_fctsfn.session.history import ClickEdit, Command, Edit, Intent, Select
+from napari_fctsfn.session.history import ClickEdit, Command, Edit, Intent, Refine, Select
 from napari_fctsfn.session.ledger import Labels, LabelsOf, SessionError
 from napari_fctsfn.session.masks import Box
 from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.plane import Plane
+from napari_fctsfn.session.prompts import DrawnBox
+from napari_fctsfn.session.refinement import Refinement
 
 
 class Session(ObjectEditing):
@@ -76,6 +78,64 @@ class Session(ObjectEditing):
         for count in range(first, len(clicks) + 1):
             self.history.ask(ClickEdit(self.current, plane, clicks[:count]))
 
+    def add_prompt(self, plane: Plane, more: Clicks, box: DrawnBox | None = None) -> None:
+        """Ask for several clicks of the current object at once, as one step.
+
+        Parameters
+        ----------
+        plane : Plane
+            The slice.
+        more : Clicks
+            They follow on those it has.
+        box : (float, float, float, float), optional
+            A box that they stand for, as `clip_box` gives it: the mask is made anew from there.
+
+        Raises
+        ------
+        ValueError
+            If the slice or a click lies outside the image.
+        SessionError
+            If the object is protected.
+        """
+        plane.check_inside(self.shape)
+        more.check_inside(plane.shape(self.shape))
+        self._check_open([self.current])
+        clicks = Clicks((*self.clicks(self.current, plane), *more))
+        self.history.ask(ClickEdit(self.current, plane, clicks, box))
+
+    def refine(self, plane: Plane | None, refinement: Refinement) -> None:
+        """Make masks in another way from now on, that of the current object in a slice too.
+
+        No difference is no step. A protected object stays as it is.
+        """
+        if refinement == self.refinement:
+            return
+        label = self.current
+        shown = None if self.note(label).protected else plane
+        self.history.ask(Refine(label, shown, self.refinement, refinement))
+
+    def imagine(
+        self, plane: Plane, clicks: Clicks | None = None, refinement: Refinement | None = None
+    ) -> Replay:
+        """What the current object would be in a slice, without asking for it.
+
+        Parameters
+        ----------
+        plane : Plane
+            The slice.
+        clicks : Clicks, optional
+            In place of those it has.
+        refinement : Refinement, optional
+            In place of the present one.
+        """
+        before = self._objects.get(self.current, {}).get(plane)
+        empty = Mask.of(np.zeros((0, 0), dtype=bool), plane.shape(self.shape))
+        existing = empty if before is None else before.mask
+        if clicks is None:
+            clicks = Clicks() if before is None else before.clicks
+        how = refinement or self.refinement
+        return plan(self.current, plane, before, clicks, existing, None, how)
+
     def next_object(self) -> int:
         """Go on to the next free label and return it.
 
@@ -118,13 +178,18 @@ class Session(ObjectEditing):
         self._go_on()
         pending = self.history.pending
         intent = pending[0] if pending else None
-        if not isinstance(intent, ClickEdit):
+        if intent is None or isinstance(intent, Select) or intent.plane is None:
             return None
         labels = labels_of(intent.plane)
         self.observe(intent.plane, labels)
         existing = self._mask(intent.plane, [intent.label], labels)
         before = self._objects.get(intent.label, {}).get(intent.plane)
-        return plan(intent.label, intent.plane, before, intent.clicks, existing)
+        if isinstance(intent, ClickEdit):
+            clicks, box, how = intent.clicks, intent.box, self._refinement
+        else:
+            # `_go_on` has left none that remakes nothing
+            clicks, box, how = Clicks() if before is None else before.clicks, None, intent.after
+        return plan(intent.label, intent.plane, before, clicks, existing, box, how)
 
     def resolve(
         self,
@@ -169,6 +234,8 @@ class Session(ObjectEditing):
             replay.given,
             replay.base,
             model,
+            replay.box,
+            replay.refinement,
         )
         before = self._objects.get(replay.label, {}).get(replay.plane)
         edit = Edit(replay.label, replay.plane, before, annotation)
