@@ -358,14 +358,8 @@ class Ledger:
 
     def _set(self, command: Command, back: bool) -> None:
         self.revision += 1
-        for patch in command.patches:
-            for change in patch.changes:
-                for label in {change.old, change.new} - {0}:
-                    self._grow(patch.plane, label, change.pixels.box)
+        self._note_reach(command)
         for edit in command.edits:
-            for known in (edit.before, edit.after):
-                if known is not None:
-                    self._grow(edit.plane, edit.label, known.mask.box)
             planes = self._objects.setdefault(edit.label, {})
             annotation = edit.before if back else edit.after
             if annotation is None:
@@ -378,6 +372,17 @@ class Ledger:
             self._refinement = command.action.before if back else command.action.after
         if command.current is not None:
             self.current = command.current[0] if back else command.current[1]
+
+    def _note_reach(self, command: Command) -> None:
+        """Where a command may have changed pixels of its objects."""
+        for patch in command.patches:
+            for change in patch.changes:
+                for label in {change.old, change.new} - {0}:
+                    self._grow(patch.plane, label, change.pixels.box)
+        for edit in command.edits:
+            for known in (edit.before, edit.after):
+                if known is not None:
+                    self._grow(edit.plane, edit.label, known.mask.box)
 
     def _grow(self, plane: Plane, label: int, box: Box) -> None:
         self._reach[plane, label] = union([self._reach.get((plane, label), box), box])

@@ -10,7 +10,7 @@ from napari_fctsfn.session.annotation import Annotation, Replay, plan
 from napari_fctsfn.session.editing import ObjectEditing
 from napari_fctsfn.session.history import ClickEdit, Command, Edit, Intent, Refine, Select
 from napari_fctsfn.session.ledger import Labels, LabelsOf, SessionError
-from napari_fctsfn.session.masks import Box
+from napari_fctsfn.session.masks import Box, Mask
 from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.plane import Plane
 from napari_fctsfn.session.prompts import DrawnBox
