@@ -67,7 +67,9 @@ class DiskPredictor:
     def set_image(self, image: Any, normalisation: Any = None, key: Any = None) -> None:
         self.shape = image.shape
 
-    def predict(self, clicks: Clicks, previous: Any = None, keep: bool = False) -> Prediction:
+    def predict(
+        self, clicks: Clicks, previous: Any = None, settings: Any = None, keep: bool = False
+    ) -> Prediction:
         self.calls.append(clicks)
         mask = np.zeros(self.shape, dtype=bool)
         if previous is not None:
@@ -858,3 +860,28 @@ def test_indices_take_little_memory() -> None:
     arrays = Plane((4, None, None)).indices(rows, columns)
     assert [array.dtype for array in arrays] == [np.uint8] * 3
     assert SimpleNamespace(z=arrays[0]).z.tolist() == [4] * 10
+
+
+def test_new_objects_are_told_how_large_those_before_are_and_the_journal_keeps_it(tmp_path):
+    image = np.zeros((60, 80), np.uint8)
+    session = Session(image.shape, Normalisation(0, 1))
+    labels, plane = np.zeros(image.shape, np.uint16), Plane((None, None))
+    told = []
+    with Journal.create(tmp_path / "s", session, ImageIdentity.of("a", image), labels):
+        for number, side in enumerate((4, 10, 6, 8)):
+            session.edit_clicks(plane, Clicks([Click(5, 15 * number + 2)]))
+            replay = session.job(lambda _: labels)
+            told.append(replay.extent)
+            mask = np.zeros(image.shape, bool)
+            mask[:3, 15 * number : 15 * number + side] = True
+            session.resolve(replay, mask, labels, "m").apply(labels)
+            if number < 3:
+                session.next_object()
+    assert told == [0, 0, 0, 6]
+    opened = open_session(tmp_path / "s")
+    opened.journal.close()
+    kept = [planes[plane].extent for _, planes in sorted(opened.session.objects.items())]
+    assert kept == told
+    # a further click follows on the same beginning
+    opened.session.edit_clicks(plane, Clicks([Click(5, 47), Click(1, 60, False)]))
+    assert opened.session.job(lambda _: opened.labels).extent == 6

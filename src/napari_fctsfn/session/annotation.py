@@ -35,6 +35,9 @@ class Annotation:
         A box that was drawn, from which the replay starts in place of a given mask.
     refinement : Refinement
         How the mask was made from what the network saw.
+    extent : float
+        Longest side of objects accepted before it, in pixels, which its first look was told; 0 if
+        there were too few.
     """
 
     clicks: Clicks
@@ -44,6 +47,7 @@ class Annotation:
     model: str = ""
     box: DrawnBox | None = None
     refinement: Refinement = USUAL
+    extent: float = 0.0
 
     @property
     def nbytes(self) -> int:
@@ -98,6 +102,8 @@ class Replay:
         A box it starts from.
     refinement : Refinement
         How the last mask is made. All before it are made in the usual way.
+    extent : float
+        Longest side of objects like this one, in pixels; 0 if it is not known.
     """
 
     label: int
@@ -107,6 +113,7 @@ class Replay:
     base: int
     box: DrawnBox | None = None
     refinement: Refinement = USUAL
+    extent: float = 0.0
 
 
 def plan(
@@ -117,6 +124,7 @@ def plan(
     existing: Mask,
     box: DrawnBox | None = None,
     refinement: Refinement = USUAL,
+    extent: float = 0.0,
 ) -> Replay:
     """How to come by the mask of an object in a slice once its clicks are others.
 
@@ -138,11 +146,15 @@ def plan(
         Its mask is made anew from there, unless somebody has edited it.
     refinement : Refinement
         How the mask is made.
+    extent : float
+        Longest side of objects like this one, in pixels, if the object is new in the slice.
     """
+    extent = extent if before is None else before.extent
     edited = not existing.empty if before is None else existing != before.mask
     if box is not None and not edited:
         # the second of two looks, at what the first has found, is the better one
-        return Replay(label, plane, clicks, None, max(len(clicks) - 2, 0), box, refinement)
+        base = max(len(clicks) - 2, 0)
+        return Replay(label, plane, clicks, None, base, box, refinement, extent)
     given, base, known = None, 0, Clicks()
     if before is not None:
         given, base, known, box = before.given, before.base, before.clicks, before.box
@@ -155,7 +167,7 @@ def plan(
         # a click that the given mask already contains was changed: ask the network once more,
         # instead of showing the given mask as if nothing had happened
         base = max(min(base, len(clicks) - 1), 0)
-    return Replay(label, plane, clicks, given, base, box, refinement)
+    return Replay(label, plane, clicks, given, base, box, refinement, extent)
 
 
 def owned(label: int, mask: NDArray[np.bool_], labels: NDArray[np.integer]) -> NDArray[np.bool_]:

@@ -76,6 +76,7 @@ class _Annotation(_Part):
         None, description="that was drawn: first row and column, last row and column"
     )
     refinement: Refinement = USUAL
+    extent: FiniteFloat = Field(0.0, ge=0, description="of objects accepted before, in pixels")
 
 
 class _Edit(_Part):
@@ -241,6 +242,7 @@ def _describe(annotation: Annotation) -> _Annotation:
         model=annotation.model,
         box=annotation.box,
         refinement=annotation.refinement,
+        extent=annotation.extent,
     )
 
 
@@ -254,7 +256,9 @@ def _annotation(piece: _Annotation, size: tuple[int, int]) -> Annotation:
     given = None if piece.given is None else _unpacked(piece.given, size)
     mask = _unpacked(piece.mask, size)
     base = min(piece.base, len(clicks))
-    return Annotation(clicks, mask, given, base, piece.model, piece.box, piece.refinement)
+    return Annotation(
+        clicks, mask, given, base, piece.model, piece.box, piece.refinement, piece.extent
+    )
 
 
 def _unpacked(document: _Mask, shape: tuple[int, int]) -> Mask:

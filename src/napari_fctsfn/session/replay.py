@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from napari_fctsfn.session.refinement import USUAL
 if TYPE_CHECKING:
     from napari_fctsfn.predict import Normalisation, Prediction, Predictor
 
-_Key = tuple[Hashable, Clicks, Mask | None, int, DrawnBox | None]
+_Key = tuple[Hashable, Clicks, Mask | None, int, DrawnBox | None, float]
 
 
 class Replayer:
@@ -95,7 +96,10 @@ class Replayer:
         for number in range(done + 1, count + 1):
             # What somebody has drawn may change at the click and nowhere else.
             prediction = self.predictor.predict(
-                replay.clicks[:number], previous, keep=replay.given is not None
+                replay.clicks[:number],
+                previous,
+                replace(self.predictor.settings, extent=replay.extent),
+                keep=replay.given is not None,
             )
             self._remember(self._key(replay, number, key), prediction)
             previous = prediction
@@ -109,7 +113,8 @@ class Replayer:
 
     @staticmethod
     def _key(replay: Replay, count: int, key: Hashable) -> _Key:
-        return key, replay.clicks[:count], replay.given, replay.base, replay.box
+        start = replay.given, replay.base, replay.box, replay.extent
+        return key, replay.clicks[:count], *start
 
     def _recall(self, key: _Key) -> Prediction | None:
         prediction = self._known.get(key)
@@ -170,6 +175,7 @@ def rebuild(
                 annotation.base,
                 annotation.box,
                 annotation.refinement,
+                annotation.extent,
             )
             key = (image_key, plane)
             prediction = replayer.predict(replay, image_of(plane), normalisation, key)

@@ -16,6 +16,9 @@ from napari_fctsfn.session.plane import Plane
 from napari_fctsfn.session.prompts import DrawnBox
 from napari_fctsfn.session.refinement import Refinement
 
+_FEWEST_ALIKE, _MOST_ALIKE = 3, 5
+"""So many objects accepted before say how large the next one is likely to be."""
+
 
 class Session(ObjectEditing):
     """Objects of one image, annotated by clicks.
@@ -189,7 +192,26 @@ class Session(ObjectEditing):
         else:
             # `_go_on` has left none that remakes nothing
             clicks, box, how = Clicks() if before is None else before.clicks, None, intent.after
-        return plan(intent.label, intent.plane, before, clicks, existing, box, how)
+        extent = self._usual_extent(intent.label, intent.plane)
+        return plan(intent.label, intent.plane, before, clicks, existing, box, how, extent)
+
+    def _usual_extent(self, label: int, plane: Plane) -> float:
+        """Median longest side of the objects accepted last, in slices of the same axes.
+
+        0 if there are fewer than three.
+        """
+        sides: list[int] = []
+        for other in sorted(self._objects, reverse=True):
+            boxes = [
+                annotation.mask.box
+                for where, annotation in self._objects[other].items()
+                if where.axes == plane.axes and not annotation.mask.empty
+            ]
+            if other != label and boxes:
+                sides.append(max(max(b[2] - b[0], b[3] - b[1]) for b in boxes))
+            if len(sides) == _MOST_ALIKE:
+                break
+        return float(np.median(sides)) if len(sides) >= _FEWEST_ALIKE else 0.0
 
     def resolve(
         self,
@@ -236,6 +258,7 @@ class Session(ObjectEditing):
             model,
             replay.box,
             replay.refinement,
+            replay.extent,
         )
         before = self._objects.get(replay.label, {}).get(replay.plane)
         edit = Edit(replay.label, replay.plane, before, annotation)
