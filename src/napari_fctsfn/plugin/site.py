@@ -241,12 +241,22 @@ class Site:
             for indices, *_ in event.value:
                 if axes is None:
                     self.session.painted(None)
-                elif indices[0].size:
-                    rows, columns = (indices[axis] for axis in axes)
-                    low, end = (rows.min(), columns.min()), (rows.max() + 1, columns.max() + 1)
-                    self.session.painted((int(low[0]), int(low[1]), int(end[0]), int(end[1])))
+                else:
+                    (row, end_row), (column, end_column) = (
+                        _span(indices[axis], self.session.shape[axis]) for axis in axes
+                    )
+                    self.session.painted((row, column, end_row, end_column))
             self._painted()
 
     def _on_data(self, _event: Any) -> None:
         self.session.painted(None)
         self._replaced()
+
+
+def _span(index: Any, size: int) -> tuple[int, int]:
+    """First place and end of what napari tells of a stroke along one axis."""
+    if isinstance(index, slice):
+        first, end, _ = index.indices(size)
+        return first, end
+    places = np.asarray(index)
+    return (int(places.min()), int(places.max()) + 1) if places.size else (0, 0)

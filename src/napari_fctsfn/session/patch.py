@@ -61,18 +61,22 @@ class Patch:
         rows, columns = np.nonzero(before != after)
         if rows.size == 0:
             return None
-        pairs = np.stack([before[rows, columns], after[rows, columns]])
-        kinds, which = np.unique(pairs, axis=1, return_inverse=True)
-        order = np.argsort(which.ravel(), kind="stable")
-        ends = np.cumsum(np.bincount(which.ravel(), minlength=kinds.shape[1]))
-        groups = np.split(order, ends[:-1])
+        # one number for each pair: labels take 31 bits
+        pairs = before[rows, columns].astype(np.int64) << 32 | after[rows, columns].astype(np.int64)
+        kinds, which, counts = np.unique(pairs, return_inverse=True, return_counts=True)
+        order = np.argsort(which, kind="stable")
+        groups = np.split(order, np.cumsum(counts)[:-1])
         whole = shape or (before.shape[0], before.shape[1])
         rows, columns = rows + origin[0], columns + origin[1]
         return cls(
             plane,
             tuple(
-                Change(int(old), int(new), Mask.of_pixels(rows[group], columns[group], whole))
-                for (old, new), group in zip(kinds.T, groups, strict=True)
+                Change(
+                    int(kind) >> 32,
+                    int(kind) & 0xFFFFFFFF,
+                    Mask.of_pixels(rows[group], columns[group], whole),
+                )
+                for kind, group in zip(kinds, groups, strict=True)
             ),
         )
 
