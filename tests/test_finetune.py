@@ -26,7 +26,7 @@ from napari_fctsfn.models import (
     resolve_model,
 )
 from napari_fctsfn.network import NetworkConfig, build_network
-from napari_fctsfn.predict import Normalisation, Predictor, Settings
+from napari_fctsfn.predict import Channels, Normalisation, Predictor, Settings
 from napari_fctsfn.session import ImageIdentity, Journal, Mask, Plane, Replay, Session
 from napari_fctsfn.train.finetune import (
     FineTuneError,
@@ -463,6 +463,28 @@ def test_a_session_gives_its_annotated_slices(tmp_path):
     tifffile.imwrite(path, image + np.uint8(1), **GREY)
     with pytest.raises(InputError, match="is not the image"):
         pictures_of_session(tmp_path / "session")
+
+
+def test_a_session_of_channels_gives_what_the_network_saw(tmp_path):
+    import tifffile
+
+    picture = disc_picture(0, objects=1)
+    image = np.stack([picture.image, picture.image[::-1], picture.image // 2])
+    path = tmp_path / "channels.tif"
+    tifffile.imwrite(path, image, **GREY)
+    channels = Channels(0, (1,), (Normalisation(0, 100),))
+    labels = np.zeros((1, *picture.labels.shape), np.uint16)
+    session = Session(labels.shape, Normalisation(0, 255), channels=channels)
+    identity = ImageIdentity.of("channels", image, source=str(path))
+    journal = Journal.create(tmp_path / "session", session, identity, labels)
+    plane = Plane((0, None, None))
+    session.edit_clicks(plane, Clicks([Click(5.0, 5.0)]))
+    job = session.job(lambda p: labels[p.key])
+    session.resolve(job, picture.labels == 1, labels[plane.key], "m").apply(labels[plane.key])
+    journal.close()
+    (found,) = pictures_of_session(tmp_path / "session")
+    assert np.allclose(found.image, np.clip(image[1] / 100, 0, 1))
+    assert found.normalisation == Normalisation(0, 1)
 
 
 def job_mask(session, plane):

@@ -136,7 +136,7 @@ class Learner:
             weight = self.rates.replay / max(len(replay), 1) if teacher else 1 / len(own)
             loss = weight * (self._teach(look, rng) if teacher else self._learn(look, rng))
             if not torch.isfinite(loss):
-                raise FloatingPointError(f"the loss is {float(loss)} at step {self.steps}")
+                raise FloatingPointError(f"the loss is {float(loss.detach())} at step {self.steps}")
             if not teacher:
                 shown += float(loss.detach())
             # One look after the other: memory for one is enough.

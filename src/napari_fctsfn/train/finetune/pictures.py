@@ -15,7 +15,8 @@ from napari_fctsfn.errors import InputError
 from napari_fctsfn.evaluate import DataSet, DataSetError
 from napari_fctsfn.predict import Normalisation
 from napari_fctsfn.predict.images import is_rgb, read_image, read_labels
-from napari_fctsfn.session import ImageIdentity, SessionError, open_session, read_header
+from napari_fctsfn.predict.slices import SliceView
+from napari_fctsfn.session import ImageIdentity, Plane, SessionError, open_session, read_header
 
 SMALLEST_OBJECT = 30
 """Objects of fewer pixels are left out."""
@@ -158,8 +159,12 @@ def pictures_of_session(folder: Path, images: str | None = None) -> list[Picture
     rgb = image.ndim == len(opened.session.shape) + 1
     if not ImageIdentity.of(identity.name, image, channels=rgb).same(identity):
         raise InputError(f"{path} is not the image of the session {folder}, which is {identity}")
-    values: dict[Any, list[int]] = {}
-    for label, planes in opened.session.objects.items():
+    session = opened.session
+    channels = session.channels
+    # Channels come brought to 0..1, each by its own range.
+    shown = session.normalisation if channels is None else Normalisation(0.0, 1.0)
+    values: dict[Plane, list[int]] = {}
+    for label, planes in session.objects.items():
         for plane in planes:
             values.setdefault(plane, []).append(label)
     pictures = []
@@ -168,10 +173,10 @@ def pictures_of_session(folder: Path, images: str | None = None) -> list[Picture
         pictures.append(
             Picture(
                 f"{identity.name} {index}".strip(),
-                image[plane.key],
+                np.asarray(SliceView(image, plane.key, channels)),
                 opened.labels[plane.key],
                 tuple(values[plane]),
-                opened.session.normalisation,
+                shown,
                 source=identity.name,
                 stack=len(plane.index) > 2,
             )
