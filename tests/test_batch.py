@@ -144,7 +144,7 @@ def test_the_same_bytes_here_in_processes_and_on_a_cluster(folder, model):
     run(a_job(model, outputs={"folder": "two", "probability": True}), "--workers", "2")
     assert contents("two") == here
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
     ) as cluster:
         job = a_job(model, outputs={"folder": "dask", "probability": True})
         run(job, "--scheduler", cluster.scheduler_address)

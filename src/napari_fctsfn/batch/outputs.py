@@ -71,7 +71,7 @@ def write_all(
     paths = {kind: folder / name for kind, name in names(outputs, stem).items()}
     for kind, path in paths.items():
         if kind == "labels":
-            _write_labels(path, outputs, found.labels, picture)
+            write_labels(path, outputs.labels, found.labels, picture)
         elif kind == "probability" and found.probability is not None:
             _write_tiff(path, found.probability, picture)
         elif kind == "clicks":
@@ -148,12 +148,29 @@ def _fullest(image: NDArray[Any], labels: NDArray[Any]) -> Index:
     return max(planes_of(image), key=lambda index: int(np.count_nonzero(labels[index])))
 
 
-def _write_labels(path: Path, outputs: Outputs, labels: NDArray[Any], picture: Picture) -> None:
-    if outputs.labels == "tiff":
+def write_labels(path: Path, kind: str, labels: NDArray[Any], picture: Picture) -> None:
+    """Write labels, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder must exist.
+    kind : str
+        ``tiff``, ``ome-tiff``, ``ome-zarr`` or ``png``.
+    labels : array of unsigned int
+    picture : Picture
+        Their image: its axes and the size of its pixels are written with them.
+
+    Raises
+    ------
+    InputError
+        If they do not fit into a PNG, or Zarr is not installed.
+    """
+    if kind == "tiff":
         _write_tiff(path, labels, picture)
-    elif outputs.labels == "ome-zarr":
+    elif kind == "ome-zarr":
         _write_zarr(path, labels, picture)
-    elif outputs.labels == "png":
+    elif kind == "png":
         if labels.ndim != 2 or labels.dtype.itemsize > 2:
             raise InputError(
                 f"labels of shape {labels.shape} up to {labels.max()} do not fit into a PNG: "

@@ -185,7 +185,22 @@ def from_masks(source: FromMasks, path: Path, pixels: NDArray[Any]) -> tuple[Wor
     InputError
         If they are of another shape, or empty.
     """
-    labels = labels_like(path, pixels)
+    work, given = from_labels(labels_like(path, pixels), pixels, refine=source.use == "refine")
+    if not work:
+        raise InputError(f"{path} has no object: all its labels are 0")
+    return work, given
+
+
+def from_labels(labels: NDArray[Any], pixels: NDArray[Any], *, refine: bool) -> tuple[Work, Given]:
+    """Clicks on every object of a label image in every slice, and its masks to be refined.
+
+    Parameters
+    ----------
+    labels : array of int, shaped like `pixels` without colours
+    pixels : array
+    refine : bool
+        Clicks along the whole mask, which is given; otherwise one in its middle.
+    """
     work: Work = {}
     given: Given = {}
     for index in planes_of(pixels):
@@ -193,12 +208,9 @@ def from_masks(source: FromMasks, path: Path, pixels: NDArray[Any]) -> tuple[Wor
             if box is None:
                 continue
             mask = labels[index] == label
-            refine = source.use == "refine"
             work.setdefault(label, {})[index] = guide_clicks(mask, single=not refine)
             if refine:
                 given[label, index] = mask
-    if not work:
-        raise InputError(f"{path} has no object: all its labels are 0")
     return dict(sorted(work.items())), given
 
 

@@ -181,7 +181,7 @@ def _run(task: Task) -> Entry:
         normalisation = Normalisation(job.normalisation.low, job.normalisation.high)
     else:
         normalisation = usual_normalisation(pixels)
-    predictor = _predictor(job.model.name, job.model.sha256, job.model.device)
+    predictor = load_predictor(job.model.name, job.model.sha256, job.model.device)
     predictor.settings = job.settings.settings()
     work, found = segment(job, base, task.path, pixels, normalisation, predictor)
     folder = task.folder()
@@ -345,8 +345,14 @@ def _click_files(job: Job, base: Path, image: Path) -> list[Path]:
 
 
 @functools.lru_cache(maxsize=1)
-def _predictor(name: str, sha256: str | None, device: str) -> Predictor:
-    """The model, loaded once in a process."""
+def load_predictor(name: str, sha256: str | None = None, device: str = "cpu") -> Predictor:
+    """The model, loaded once in a process.
+
+    Raises
+    ------
+    JobError
+        If the model of this name has another SHA-256.
+    """
     predictor = Predictor.from_pretrained(resolve_model(name), device)
     if sha256 is not None and predictor.sha256 != sha256:
         raise JobError(

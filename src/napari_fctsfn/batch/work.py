@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,11 @@ Index = tuple[int, ...]
 
 Work = dict[int, dict[Index, Clicks]]
 """Clicks of each object, by its label, in each slice."""
+
+Step = tuple[int, Index, Clicks]
+"""An object in a slice, and its clicks there."""
+
+Watch = Callable[[list[Step]], Iterable[Step]]
 
 Given = dict[tuple[int, Index], NDArray[np.bool_]]
 """Masks to be corrected, by label and slice."""
@@ -142,6 +147,7 @@ def replay(
     given: Given | None = None,
     *,
     keep_probability: bool = False,
+    watch: Watch = iter,
 ) -> Segmented:
     """Replay the clicks of every object and slice.
 
@@ -159,6 +165,9 @@ def replay(
         Masks, by label and slice, that the clicks correct.
     keep_probability : bool
         Whether the probability is wanted too; of a stack it takes four bytes a pixel.
+    watch : callable
+        Given the steps (label, place of the slice, clicks), gives them back one by one; it may
+        show progress, and end early.
 
     Returns
     -------
@@ -172,20 +181,20 @@ def replay(
     if normalisation is None:
         normalisation = usual_normalisation(image)
     image_key = object()
-    for label, planes in work.items():
-        for index, clicks in planes.items():
-            predictor.set_image(image[index], normalisation, key=(image_key, index))
-            before = None if given is None else given.get((label, index))
-            if before is None:
-                last = predictor.replay(clicks, settings=settings)[-1]
-            else:
-                last = predictor.predict(clicks, before, settings)
-            certainty.setdefault(label, {})[index] = _certainty(last)
-            box: tuple[int | slice, ...] = (*index, *last.slices)
-            free = labels[box] == 0
-            labels[box][last.mask & free] = label
-            if probability is not None:
-                np.maximum(probability[box], last.probability, out=probability[box])
+    steps = [(label, index, work[label][index]) for label in work for index in work[label]]
+    for label, index, clicks in watch(steps):
+        predictor.set_image(image[index], normalisation, key=(image_key, index))
+        before = None if given is None else given.get((label, index))
+        if before is None:
+            last = predictor.replay(clicks, settings=settings)[-1]
+        else:
+            last = predictor.predict(clicks, before, settings)
+        certainty.setdefault(label, {})[index] = _certainty(last)
+        box: tuple[int | slice, ...] = (*index, *last.slices)
+        free = labels[box] == 0
+        labels[box][last.mask & free] = label
+        if probability is not None:
+            np.maximum(probability[box], last.probability, out=probability[box])
     return Segmented(labels, probability, certainty)
 
 

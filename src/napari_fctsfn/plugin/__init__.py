@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_fctsfn.plugin.batching.dock import BatchDock
     from napari_fctsfn.plugin.dock import AnnotateDock
     from napari_fctsfn.plugin.teaching.dock import FineTuneDock
 
-__all__ = ["AnnotateDock", "FineTuneDock"]
+__all__ = ["AnnotateDock", "BatchDock", "FineTuneDock"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from napari_fctsfn.plugin.teaching.dock import FineTuneDock
 
         return FineTuneDock
+    if name == "BatchDock":
+        from napari_fctsfn.plugin.batching.dock import BatchDock
+
+        return BatchDock
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

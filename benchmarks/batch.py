@@ -1,0 +1,196 @@
+"""Batch jobs killed at random moments, and how fast they are beside a loop over the predictor.
+
+    python benchmarks/batch.py kills [--kills 50] [--seed 0]
+    python benchmarks/batch.py speed [--images 24] [--rounds 3]
+    python benchmarks/batch.py memory [--images 1000]
+
+`kills`: a process with a tiny untrained model is killed with SIGKILL after a random time, again and
+again, each time going on from what its folder holds; in the end the outputs must be those of an
+uninterrupted run, byte by byte. Exit status 1 if they are not. `speed`: the bundled nuclei, with
+clicks in their middles: ratios of one run, in which the ways take turns. `memory`: resident memory
+of one process over many images. Needs an operating system that forks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+
+from napari_fctsfn import batch
+from napari_fctsfn.batch.pictures import digest
+from napari_fctsfn.batch.task import load_predictor
+from napari_fctsfn.batch.work import read_placed
+from napari_fctsfn.clicks import Click, ClickRecord, Clicks, write_clicks
+from napari_fctsfn.models import ModelCard, save_model
+from napari_fctsfn.network import NetworkConfig, build_network
+from napari_fctsfn.plugin.samples import picture
+
+_FORK = multiprocessing.get_context("fork")
+_PLACES = [(10, 15), (30, 40), (20, 50)]
+
+
+def make(folder: Path, images: int, tiny: bool) -> None:
+    """Images with click files, and a tiny model."""
+    rng = np.random.default_rng(0)
+    nuclei = picture("nuclei")
+    for number in range(images):
+        if tiny:
+            pixels, places = rng.integers(0, 255, (40, 60)).astype(np.uint8), _PLACES
+        else:
+            pixels = np.roll(nuclei, 11 * number, axis=1)
+            places = [(40 * row + 20, 40 * column + 20) for row in range(2) for column in range(4)]
+        iio.imwrite(folder / f"p{number:04}.png", pixels)
+        clicks = [ClickRecord(Click(r, c), object=n) for n, (r, c) in enumerate(places, 1)]
+        write_clicks(folder / f"p{number:04}_clicks.json", clicks)
+    torch.manual_seed(0)
+    config = NetworkConfig(
+        interaction_channels=(4, 4, 4, 4, 4),
+        fusion_channels=8,
+        fusion_blocks=0,
+        bottleneck_channels=(4, 4, 4, 2),
+    )
+    card = ModelCard(
+        name="tiny", version="0", architecture={}, weights_licence="MIT", input_size=64
+    )
+    save_model(folder / "tiny.safetensors", build_network(config).eval(), card)
+
+
+def run(folder: Path, outputs: str, model: str, workers: int = 1) -> None:
+    document = {
+        "version": 1,
+        "inputs": {"images": ["*.png"]},
+        "clicks": {"from": "files"},
+        "model": {"name": model},
+        "outputs": {"folder": outputs, "probability": True},
+    }
+    planned = batch.plan(batch.parse_job(document), folder)
+    began = time.perf_counter()
+    entries = list(batch.execute(planned, workers))
+    batch.finish(planned, entries, time.perf_counter() - began)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    other = {"manifest.jsonl", "summary.json", "job.yaml", "index.html"}
+    return {path.name: digest(path) for path in folder.iterdir() if path.name not in other}
+
+
+def kills(count: int, seed: int) -> int:
+    rng = random.Random(seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make(folder, 12, tiny=True)
+        torch.set_num_threads(1)
+        began = time.perf_counter()
+        run(folder, "whole", "./tiny.safetensors")
+        whole = time.perf_counter() - began
+        killed, rounds, wrong = 0, 0, 0
+        while killed < count:
+            rounds += 1
+            while killed < count:
+                process = _FORK.Process(target=run, args=(folder, "out", "./tiny.safetensors"))
+                process.start()
+                process.join(rng.random() * whole / 4)
+                if not process.is_alive():
+                    break
+                os.kill(process.pid or 0, signal.SIGKILL)
+                process.join()
+                killed += 1
+            run(folder, "out", "./tiny.safetensors")
+            wrong += contents(folder / "out") != contents(folder / "whole")
+            for path in (folder / "out").iterdir():
+                path.unlink()
+        print(f"{killed} kills in {rounds} jobs: {wrong} ended with other bytes")
+    return int(wrong > 0)
+
+
+def loop(folder: Path, threads: int) -> None:
+    """The predictor called in a loop; nothing is written."""
+    torch.set_num_threads(threads)
+    predictor = load_predictor("default")
+    for path in sorted(folder.glob("*.png")):
+        pixels = iio.imread(path)
+        predictor.set_image(pixels)
+        for placed in read_placed(path.with_name(f"{path.stem}_clicks.json")):
+            predictor.replay(Clicks([placed.click]))
+
+
+def timed(target: object, *arguments: object) -> float:
+    """Seconds in a process of its own, its start included."""
+    process = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
+    began = time.perf_counter()
+    process.start()
+    process.join()
+    return time.perf_counter() - began
+
+
+def speed(images: int, rounds: int) -> int:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make(folder, images, tiny=False)
+        found: dict[str, list[float]] = {}
+        for number in range(rounds):
+            ways = {
+                "loop over the predictor, one thread": (loop, folder, 1),
+                "loop over the predictor, two threads": (loop, folder, 2),
+                "one worker": (run, folder, f"one{number}", "default", 1),
+                "two workers": (run, folder, f"two{number}", "default", 2),
+            }
+            for way, (target, *arguments) in ways.items():
+                found.setdefault(way, []).append(timed(target, *arguments))
+        base = statistics.median(found["one worker"])
+        load = os.getloadavg()[0]
+        print(f"{images} images, {8 * images} objects, load {load:.1f} on {os.cpu_count()} cores")
+        for way, seconds in found.items():
+            middle = statistics.median(seconds)
+            print(f"{way}: {base / middle:.2f} times one worker, {8 * images / middle:.1f} obj/s")
+    return 0
+
+
+def memory(images: int) -> int:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make(folder, images, tiny=True)
+        document = {
+            "version": 1,
+            "inputs": {"images": ["*.png"]},
+            "clicks": {"from": "files"},
+            "model": {"name": "./tiny.safetensors"},
+            "outputs": {"folder": "out"},
+        }
+        planned = batch.plan(batch.parse_job(document), folder)
+        for number, _ in enumerate(batch.execute(planned), 1):
+            if number in (10, images // 4, images // 2, images):
+                pages = int(Path("/proc/self/statm").read_text().split()[1])
+                print(f"after {number} images: {pages * resource.getpagesize() / 1e6:.0f} MB")
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["kills", "speed", "memory"])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--images", type=int)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    if options.what == "kills":
+        return kills(options.kills, options.seed)
+    if options.what == "speed":
+        return speed(options.images or 24, options.rounds)
+    return memory(options.images or 1000)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
