@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def headless(session: Any, image: np.ndarray, predictor: Predictor) -> np.ndarra
     predictor.set_image(image, session.normalisation)
     for label, planes in session.objects.items():
         (annotation,) = planes.values()
-        mask = predictor.replay(annotation.clicks)[-1].full_mask()
+        settings = replace(predictor.settings, extent=annotation.extent)
+        mask = predictor.replay(annotation.clicks, settings=settings)[-1].full_mask()
         labels[mask & (labels == 0)] = label
     return labels
 

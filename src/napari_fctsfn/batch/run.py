@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,6 @@ from napari_fctsfn.predict.images import is_rgb
 from napari_fctsfn.predict.normalisation import HIGH_PERCENTILE, LOW_PERCENTILE, Normalisation
 
 JOB, MANIFEST, SUMMARY, PAGE = "job.yaml", "manifest.jsonl", "summary.json", "index.html"
-
-_ATTEMPTS = 2
-"""An image whose worker dies is tried so many times."""
 
 _SAMPLE = 1 << 16
 """Values of each image that count for the range of all."""
@@ -334,7 +332,6 @@ def _here(pending: Sequence[Task], stop: Stop | None) -> Iterator[Entry]:
 def _in_processes(pending: Sequence[Task], workers: int, stop: Stop | None) -> Iterator[Entry]:
     """In processes of their own; when one dies, what was under way is tried again."""
     waiting = deque(pending)
-    attempts = dict.fromkeys((task.image for task in pending), 0)
     context = multiprocessing.get_context("spawn")
     while waiting:
         under_way: dict[Future[Entry], Task] = {}
@@ -344,21 +341,32 @@ def _in_processes(pending: Sequence[Task], workers: int, stop: Stop | None) -> I
                 if stop is not None and stop():
                     waiting.clear()
                 while waiting and len(under_way) < workers:
-                    task = waiting.popleft()
-                    under_way[pool.submit(run_task, task)] = task
+                    try:  # fails when a worker has just died: the task must still be waiting
+                        under_way[pool.submit(run_task, waiting[0])] = waiting[0]
+                    except (ValueError, OSError) as error:
+                        if not under_way:
+                            raise
+                        # Python closed the pipes of a broken pool while it started a worker.
+                        raise BrokenProcessPool from error
+                    waiting.popleft()
                 for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                     entry = future.result()
                     del under_way[future]
                     yield entry
         except BrokenProcessPool:
             for task in under_way.values():
-                attempts[task.image] += 1
-                if attempts[task.image] < _ATTEMPTS:
-                    waiting.append(task)
-                else:
-                    yield _lost(task)
+                yield _alone(task, context)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _alone(task: Task, context: BaseContext) -> Entry:
+    """Once more with nothing beside it: who dies now dies of itself, not of a neighbour."""
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        try:
+            return pool.submit(run_task, task).result()
+        except BrokenProcessPool:
+            return _lost(task)
 
 
 def _lost(task: Task) -> Entry:
