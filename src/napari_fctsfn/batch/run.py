@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -329,44 +328,60 @@ def _here(pending: Sequence[Task], stop: Stop | None) -> Iterator[Entry]:
         yield run_task(task)
 
 
+class _Worker:
+    """One process, started anew when it has died.
+
+    Python's pool of several does not survive the death of one while another starts (3.11), and
+    when one dies it kills the others with their work.
+    """
+
+    def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+
+    def submit(self, task: Task) -> Future[Entry]:
+        try:
+            return self._pool.submit(run_task, task)
+        except BrokenProcessPool:
+            self.close()
+            self._start()
+            return self._pool.submit(run_task, task)
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
 def _in_processes(pending: Sequence[Task], workers: int, stop: Stop | None) -> Iterator[Entry]:
-    """In processes of their own; when one dies, what was under way is tried again."""
+    """In processes of their own; what one of them had when it died is tried once more."""
     waiting = deque(pending)
-    context = multiprocessing.get_context("spawn")
-    while waiting:
-        under_way: dict[Future[Entry], Task] = {}
-        pool = ProcessPoolExecutor(min(workers, len(waiting)), mp_context=context)
-        try:
-            while waiting or under_way:
-                if stop is not None and stop():
-                    waiting.clear()
-                while waiting and len(under_way) < workers:
-                    try:  # fails when a worker has just died: the task must still be waiting
-                        under_way[pool.submit(run_task, waiting[0])] = waiting[0]
-                    except (ValueError, OSError) as error:
-                        if not under_way:
-                            raise
-                        # Python closed the pipes of a broken pool while it started a worker.
-                        raise BrokenProcessPool from error
-                    waiting.popleft()
-                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+    retried: set[str] = set()
+    every = [_Worker() for _ in range(min(workers, len(waiting)))]
+    free = list(every)
+    under_way: dict[Future[Entry], tuple[Task, _Worker]] = {}
+    try:
+        while waiting or under_way:
+            if stop is not None and stop():
+                waiting.clear()
+            while waiting and free:
+                task, worker = waiting.popleft(), free.pop()
+                under_way[worker.submit(task)] = task, worker
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                task, worker = under_way.pop(future)
+                free.append(worker)
+                try:
                     entry = future.result()
-                    del under_way[future]
-                    yield entry
-        except BrokenProcessPool:
-            for task in under_way.values():
-                yield _alone(task, context)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _alone(task: Task, context: BaseContext) -> Entry:
-    """Once more with nothing beside it: who dies now dies of itself, not of a neighbour."""
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        try:
-            return pool.submit(run_task, task).result()
-        except BrokenProcessPool:
-            return _lost(task)
+                except BrokenProcessPool:
+                    if task.image not in retried:
+                        retried.add(task.image)
+                        waiting.append(task)
+                        continue
+                    entry = _lost(task)
+                yield entry
+    finally:
+        for worker in every:
+            worker.close()
 
 
 def _lost(task: Task) -> Entry:
