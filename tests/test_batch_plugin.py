@@ -84,9 +84,10 @@ def viewer(folder):
     return model
 
 
-def test_dock_command_python_and_shell_give_the_same_labels(
+def test_dock_command_python_shell_and_dask_give_the_same_labels(
     folder, make_napari_viewer_proxy, qtbot
 ):
+    distributed = pytest.importorskip("distributed")
     expected = shell(folder)
     assert len(expected) == 4
     window = make_napari_viewer_proxy()
@@ -135,6 +136,16 @@ def test_dock_command_python_and_shell_give_the_same_labels(
     )
     batch.finish(planned, list(batch.execute(planned)), 0)
     assert labels(folder / "py") == expected
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
+    ) as cluster:
+        planned = batch.plan(
+            job.model_copy(update={"outputs": job.outputs.model_copy(update={"folder": "dask"})}),
+            folder,
+        )
+        entries = list(batch.execute(planned, scheduler=cluster.scheduler_address))
+    assert [entry.error for entry in entries] == [""] * 4
+    assert labels(folder / "dask") == expected
 
 
 def test_the_dock_is_cancelled_and_goes_on(folder, make_napari_viewer_proxy):

@@ -15,7 +15,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from skimage.measure import points_in_poly
+from skimage.measure import points_in_poly, regionprops
 from typer.testing import CliRunner
 
 from napari_fctsfn.cli import app
@@ -170,14 +170,18 @@ def test_ome_zarr_keeps_labels_scale_and_provenance(tmp_path, leading):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr"]
 
 
-def test_measurements_are_in_the_unit_of_the_scale(tmp_path):
+def test_measurements_are_in_pixels_and_areas_in_the_unit_too():
     labels = some_labels(2)
     image = np.arange(labels.size, dtype=float).reshape(labels.shape)
     rows = list(csv.DictReader(io.StringIO(measurements(labels, image, ABOUT))))
     assert len(rows) == 4
     for row in rows:
         mask = labels[int(row["slice-0"])] == int(row["label"])
-        assert float(row["area"]) == pytest.approx(mask.sum() * 0.5 * 0.25)
+        assert float(row["area"]) == mask.sum()
+        assert float(row["area_physical"]) == pytest.approx(mask.sum() * 0.5 * 0.25)
+        (region,) = regionprops(mask.astype(int))
+        assert [float(row[f"centroid-{n}"]) for n in (0, 1)] == pytest.approx(region.centroid)
+        assert [int(row[f"bbox-{n}"]) for n in range(4)] == list(region.bbox)
         plane = image[int(row["slice-0"])]
         assert float(row["intensity_max"]) == plane[mask].max()
         assert row["class"] == ("nucleus" if row["label"] == "1" else "")

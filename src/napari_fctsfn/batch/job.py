@@ -50,6 +50,15 @@ class Inputs(_Part):
         "names them rows and columns come last, after them colours, before them slices",
     )
     channel: int | None = Field(None, ge=0, description="which place of the axis c is segmented")
+    chunk: int | None = Field(
+        None,
+        ge=64,
+        description="images are read and segmented in chunks of so many rows and columns, slice by "
+        "slice, as is needed where they are larger than memory; by default whole",
+    )
+    halo: int = Field(
+        256, ge=0, description="pixels around a chunk that are looked at: at least an object's size"
+    )
 
 
 class FromFiles(_Part):
@@ -190,6 +199,15 @@ class Job(_Part):
     )
     settings: Choices = Choices()
     outputs: Outputs
+
+    @model_validator(mode="after")
+    def _chunks_fit(self) -> Job:
+        if self.inputs.chunk and isinstance(self.clicks, FromPropagation | FromSession):
+            raise ValueError(
+                f"inputs.chunk {self.inputs.chunk} does not go with clicks from "
+                f"{self.clicks.source}: leave it out"
+            )
+        return self
 
 
 def read_job(path: str | os.PathLike[str]) -> Job:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,64 @@ _DOUBLE = (".ome.zarr", ".ome.tif", ".ome.tiff", ".nii.gz")
 _OWN = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
 
 
+class Lazy:
+    """An array in a file, of which only what is asked for is read.
+
+    Parameters
+    ----------
+    read : callable
+        Reads a part, given an integer or a slice for each axis of the file.
+    shape : tuple of int
+        Of the array in the file.
+    dtype : dtype
+    axes : sequence of int, optional
+        Which axes of the file are those of this array; by default all.
+    chosen : dict of int to int, optional
+        The places that are looked at on the other axes.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[tuple[Any, ...]], NDArray[Any]],
+        shape: tuple[int, ...],
+        dtype: Any,
+        axes: Sequence[int] | None = None,
+        chosen: Mapping[int, int] | None = None,
+    ) -> None:
+        self._read, self._whole = read, shape
+        self._axes = tuple(range(len(shape)) if axes is None else axes)
+        self._chosen = dict(chosen or {})
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.shape = tuple(shape[axis] for axis in self._axes)
+        self.ndim, self.size = len(self.shape), math.prod(self.shape)
+
+    def transpose(self, order: Sequence[int]) -> Lazy:
+        """The same with its axes in another order."""
+        axes = [self._axes[axis] for axis in order]
+        return Lazy(self._read, self._whole, self.dtype, axes, self._chosen)
+
+    def take(self, place: int, axis: int) -> Lazy:
+        """The part at a place of an axis, which is gone."""
+        axes = [other for number, other in enumerate(self._axes) if number != axis]
+        chosen = {**self._chosen, self._axes[axis]: place}
+        return Lazy(self._read, self._whole, self.dtype, axes, chosen)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        wanted = index if isinstance(index, tuple) else (index,)
+        wanted = (*wanted, *[slice(None)] * (self.ndim - len(wanted)))
+        parts: dict[int, Any] = {**self._chosen, **dict(zip(self._axes, wanted, strict=True))}
+        kept = [axis for axis in self._axes if isinstance(parts[axis], slice)]
+        found = self._read(tuple(parts[axis] for axis in range(len(self._whole))))
+        return found.transpose([sorted(kept).index(axis) for axis in kept])
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """An image, or labels, and where they are in space.
 
     Parameters
     ----------
-    pixels : array of any real dtype
+    pixels : array of any real dtype, or Lazy
         Slices first, then rows and columns, then colours.
     axes : str
         A letter for each axis, such as ``zyx``; empty where the file names none.
@@ -37,7 +88,7 @@ class Picture:
         Such as ``micrometer``; empty where it is not known.
     """
 
-    pixels: NDArray[Any]
+    pixels: Any
     axes: str = ""
     scale: tuple[float, ...] | None = None
     unit: str = ""
@@ -69,7 +120,9 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
-def read_picture(path: Path, axes: str | None = None, channel: int | None = None) -> Picture:
+def read_picture(
+    path: Path, axes: str | None = None, channel: int | None = None, lazy: bool = False
+) -> Picture:
     """Read an image in the order that predictors want.
 
     Parameters
@@ -81,13 +134,16 @@ def read_picture(path: Path, axes: str | None = None, channel: int | None = None
         Names of the axes, instead of those in the file.
     channel : int, optional
         Which place of the axis c is wanted; by default channels count as slices.
+    lazy : bool
+        Whether pixels are read from a TIFF or Zarr only when they are asked for (`Lazy`); files of
+        other kinds are read whole all the same. Needs Zarr.
 
     Raises
     ------
     InputError
         If it cannot be read, or axes or channel do not fit.
     """
-    found = _read(path)
+    found = _read_lazily(path) if lazy else _read(path)
     if not found.pixels.size or found.pixels.ndim < 2 or found.pixels.dtype.kind not in "biuf":
         raise ImageFileError(
             f"{path} holds no picture of real numbers: it has shape {found.pixels.shape} and type "
@@ -133,8 +189,9 @@ def arranged(picture: Picture, axes: str | None = None, channel: int | None = No
     order += [named.index(name) for name in "yxs" if name in named]
     names = "".join(named[n] for n in order)
     sizes = [scale.get(name, 1.0) for name in names if name != "s"]
+    pixels = pixels.transpose(order)
     return Picture(
-        np.ascontiguousarray(pixels.transpose(order)),
+        np.ascontiguousarray(pixels) if isinstance(pixels, np.ndarray) else pixels,
         names,
         tuple(sizes) if scale else None,
         picture.unit if scale else "",
@@ -145,6 +202,39 @@ def _by_axis(picture: Picture) -> dict[str, float]:
     if picture.scale is None:
         return {}
     return dict(zip(picture.axes.replace("s", ""), picture.scale, strict=True))
+
+
+def _read_lazily(path: Path) -> Picture:
+    """As `_read`, of a TIFF or Zarr without its pixels."""
+    try:
+        import zarr
+    except ImportError:
+        raise ImageFileError(
+            "inputs.chunk needs Zarr: pip install napari-fctsfn[formats]"
+        ) from None
+
+    def tiff(index: tuple[Any, ...] | None) -> Any:
+        store: Any = tifffile.imread(path, aszarr=True, level=0)
+        with store:
+            array: Any = zarr.open(store, mode="r")
+            return array if index is None else np.asarray(array[index])
+
+    try:
+        if readers.is_zarr(path):
+            array, *_ = about = readers.read_zarr(path, lazy=True)
+            lazy = Lazy(lambda i: np.asarray(array[i]), array.shape, array.dtype)
+            return Picture(lazy, *about[1:])
+        if path.is_file() and path.name.lower().endswith((".tif", ".tiff")):
+            array = tiff(None)
+            return _tiff(path, Lazy(tiff, array.shape, array.dtype))
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001  decoders raise anything on damaged files
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ImageFileError(f"{path} cannot be read: it is damaged ({reason})") from None
+    found = _read(path)
+    pixels = found.pixels
+    return replace(found, pixels=Lazy(pixels.__getitem__, pixels.shape, pixels.dtype))
 
 
 def _read(path: Path) -> Picture:
@@ -175,7 +265,7 @@ def _read(path: Path) -> Picture:
     return Picture(pixels)
 
 
-def _tiff(path: Path, pixels: NDArray[Any]) -> Picture:
+def _tiff(path: Path, pixels: NDArray[Any] | Lazy) -> Picture:
     """A TIFF's pixels with the axes and sizes that OME, ImageJ or this program wrote."""
     try:
         with tifffile.TiffFile(path) as file:

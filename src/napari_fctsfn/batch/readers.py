@@ -66,20 +66,25 @@ def _is_dicom(path: Path) -> bool:
         return False
 
 
-def read_zarr(path: Path) -> Found:
-    """The full resolution of an OME-Zarr (0.4 or 0.5), or a plain Zarr array."""
+def read_zarr(path: Path, lazy: bool = False) -> Found:
+    """The full resolution of an OME-Zarr (0.4 or 0.5), or a plain Zarr array.
+
+    Its pixels are a Zarr array if `lazy`.
+    """
     import zarr
+
+    read = (lambda array: array) if lazy else np.asarray
 
     opened: Any = zarr.open(path, mode="r")
     if not hasattr(opened, "members"):  # an array
-        return np.asarray(opened), "", None, ""
+        return read(opened), "", None, ""
     attributes = opened.attrs.asdict()
     about: Any = attributes.get("ome", attributes)
     if "multiscales" not in about:
         raise ImageFileError(f"{path} is a Zarr group without multiscales: give an OME-Zarr image")
     image = about["multiscales"][0]
     first = image["datasets"][0]
-    pixels = np.asarray(opened[first["path"]])
+    pixels = read(opened[first["path"]])
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image.get("axes", ())]
     names = "".join(str(axis["name"]) for axis in axes)
     if len(names) != pixels.ndim:

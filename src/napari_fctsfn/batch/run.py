@@ -9,7 +9,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,24 @@ from napari_fctsfn._files import remove_parts, replace_file
 from napari_fctsfn.batch.job import Job, JobError, Range, read_job, write_job
 from napari_fctsfn.batch.page import page
 from napari_fctsfn.batch.pictures import digest, is_picture, stem_of
-from napari_fctsfn.batch.task import Entry, Task, output_names, read_input, run_task, task_key
+from napari_fctsfn.batch.task import (
+    Entry,
+    Task,
+    output_names,
+    parts_of,
+    read_input,
+    run_task,
+    task_key,
+)
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.models import load_model, resolve_model
 from napari_fctsfn.predict.images import is_rgb
-from napari_fctsfn.predict.normalisation import HIGH_PERCENTILE, LOW_PERCENTILE, Normalisation
+from napari_fctsfn.predict.normalisation import (
+    HIGH_PERCENTILE,
+    LOW_PERCENTILE,
+    Normalisation,
+    sample,
+)
 
 JOB, MANIFEST, SUMMARY, PAGE = "job.yaml", "manifest.jsonl", "summary.json", "index.html"
 
@@ -31,6 +46,8 @@ _SAMPLE = 1 << 16
 """Values of each image that count for the range of all."""
 
 Stop = Callable[[], bool]
+
+_Do = Callable[[Sequence[Task], Stop], Iterator[Entry]]
 
 
 @dataclass(frozen=True)
@@ -188,8 +205,9 @@ def common_range(job: Job, images: Sequence[Path]) -> Range:
         if is_rgb(pixels):
             limits = Normalisation.for_rgb(pixels.dtype)
             return Range(low=limits.low, high=limits.high)
-        flat = pixels.reshape(-1)[:: max(pixels.size // _SAMPLE, 1)].astype(np.float64)
-        values.append(flat[np.isfinite(flat)])
+        some = sample(pixels)
+        some = some[:: max(some.size // _SAMPLE, 1)].astype(np.float64)
+        values.append(some[np.isfinite(some)])
     if not values or not sum(map(len, values)):
         raise JobError("no image can be read, so there is no common intensity range")
     low, high = np.percentile(np.concatenate(values), [LOW_PERCENTILE, HIGH_PERCENTILE])
@@ -197,7 +215,11 @@ def common_range(job: Job, images: Sequence[Path]) -> Range:
 
 
 def execute(
-    planned: Plan, workers: int = 1, scheduler: str | None = None, stop: Stop | None = None
+    planned: Plan,
+    workers: int = 1,
+    scheduler: str | None = None,
+    stop: Stop | None = None,
+    advance: Callable[[float], object] = lambda _: None,
 ) -> Iterator[Entry]:
     """Do what is pending, in this process, in several, or on a Dask cluster.
 
@@ -209,7 +231,9 @@ def execute(
     scheduler : str, optional
         Address of a Dask scheduler, whose workers do it instead; they must see the same files.
     stop : callable, optional
-        Asked between images; True ends it.
+        Asked between images, and between chunks of images; True ends it.
+    advance : callable
+        Told how many images more are done, of images in chunks also parts of one.
 
     Yields
     ------
@@ -229,14 +253,32 @@ def execute(
         _write_manifest(folder, planned.kept.values())
     except OSError as error:
         raise JobError(f"{folder} cannot be written: {error.strerror}") from None
-    pending = planned.pending
+    end: AbstractContextManager[Any] = nullcontext()
     if scheduler is not None:
-        entries = _on_cluster(pending, scheduler, stop)
+        end = _client(scheduler)
+        do: _Do = partial(_from_cluster, end)
     elif workers > 1:
-        entries = _in_processes(pending, workers, stop)
+        do = partial(_in_processes, workers)
     else:
-        entries = _here(pending, stop)
-    return _recorded(entries, folder)
+        do = _here
+    return _recorded(_rounds(planned.pending, do, end, stop or (lambda: False), advance), folder)
+
+
+def _rounds(
+    pending: Sequence[Task],
+    do: _Do,
+    end: AbstractContextManager[Any],
+    stop: Stop,
+    advance: Callable[[float], object],
+) -> Iterator[Entry]:
+    """First the chunks of images that are done by chunks, then whole images, which join them."""
+    with end:
+        parts = {task.image: parts_of(task) for task in pending}
+        for entry in do([part for group in parts.values() for part in group], stop):
+            advance(1 / (len(parts[entry.image]) + 1))
+        for entry in do(pending, stop) if not stop() else ():
+            advance(1 / (len(parts[entry.image]) + 1))
+            yield entry
 
 
 def _recorded(entries: Iterator[Entry], folder: Path) -> Iterator[Entry]:
@@ -321,9 +363,9 @@ def _model_path(name: str, base: Path) -> str:
     return str((base / name).resolve()) if is_path else name
 
 
-def _here(pending: Sequence[Task], stop: Stop | None) -> Iterator[Entry]:
+def _here(pending: Sequence[Task], stop: Stop) -> Iterator[Entry]:
     for task in pending:
-        if stop is not None and stop():
+        if stop():
             return
         yield run_task(task)
 
@@ -353,16 +395,16 @@ class _Worker:
         self._pool.shutdown(cancel_futures=True)
 
 
-def _in_processes(pending: Sequence[Task], workers: int, stop: Stop | None) -> Iterator[Entry]:
+def _in_processes(workers: int, pending: Sequence[Task], stop: Stop) -> Iterator[Entry]:
     """In processes of their own; what one of them had when it died is tried once more."""
     waiting = deque(pending)
-    retried: set[str] = set()
+    retried: set[Task] = set()
     every = [_Worker() for _ in range(min(workers, len(waiting)))]
     free = list(every)
     under_way: dict[Future[Entry], tuple[Task, _Worker]] = {}
     try:
         while waiting or under_way:
-            if stop is not None and stop():
+            if stop():
                 waiting.clear()
             while waiting and free:
                 task, worker = waiting.popleft(), free.pop()
@@ -373,8 +415,8 @@ def _in_processes(pending: Sequence[Task], workers: int, stop: Stop | None) -> I
                 try:
                     entry = future.result()
                 except BrokenProcessPool:
-                    if task.image not in retried:
-                        retried.add(task.image)
+                    if task not in retried:
+                        retried.add(task)
                         waiting.append(task)
                         continue
                     entry = _lost(task)
@@ -388,30 +430,29 @@ def _lost(task: Task) -> Entry:
     return Entry(task.image, "", {}, error="its worker died twice, perhaps for lack of memory")
 
 
-def _on_cluster(pending: Sequence[Task], address: str, stop: Stop | None) -> Iterator[Entry]:
+def _client(address: str) -> Any:
+    """A client of a Dask scheduler."""
     try:
         from distributed import Client
     except ImportError:
         raise JobError("--scheduler needs Dask: pip install napari-fctsfn[dask]") from None
     try:
-        client = Client(address, timeout="10s")
+        return Client(address, timeout="10s")
     except (OSError, TimeoutError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise JobError(f"no Dask scheduler answers at {address} ({reason}): start one") from None
-    return _from_cluster(client, pending, stop)
 
 
-def _from_cluster(client: Any, pending: Sequence[Task], stop: Stop | None) -> Iterator[Entry]:
+def _from_cluster(client: Any, pending: Sequence[Task], stop: Stop) -> Iterator[Entry]:
     from distributed import as_completed
     from distributed.scheduler import KilledWorker
 
-    with client:
-        futures = {client.submit(run_task, task, pure=False, retries=1): task for task in pending}
-        for future in as_completed(list(futures)):
-            if stop is not None and stop():
-                client.cancel(list(futures))
-                return
-            try:
-                yield future.result()
-            except KilledWorker:
-                yield _lost(futures[future])
+    futures = {client.submit(run_task, task, pure=False, retries=1): task for task in pending}
+    for future in as_completed(list(futures)):
+        if stop():
+            client.cancel(list(futures))
+            return
+        try:
+            yield future.result()
+        except KilledWorker:
+            yield _lost(futures[future])

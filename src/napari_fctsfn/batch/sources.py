@@ -143,24 +143,40 @@ def from_seeds(
     normalisation = normalisation or usual_normalisation(pixels)
     work: Work = {}
     for index in planes_of(pixels):
-        grey = normalisation.apply(pixels[index])
-        if grey.ndim == 3:
-            grey = grey[..., :3].mean(axis=2)
-        for row, column in _seeds(source, 1 - grey if source.dark else grey):
+        for row, column in seeds(source, pixels[index], normalisation):
             work[len(work) + 1] = {index: Clicks([Click(row, column)])}
     if not work:
-        raise InputError(
-            f"no thing of radius {source.radius:g} was found: lower the threshold "
-            f"{source.threshold:g}, or change the radius"
-        )
+        raise nothing_found(source)
     return work
 
 
-def _seeds(source: FromSeeds, grey: NDArray[np.floating[Any]]) -> list[tuple[float, float]]:
-    """Row and column of things that are bright, in reading order."""
+def nothing_found(source: FromSeeds) -> InputError:
+    """What is said where the detector finds nothing."""
+    return InputError(
+        f"no thing of radius {source.radius:g} was found: lower the threshold "
+        f"{source.threshold:g}, or change the radius"
+    )
+
+
+def seeds(
+    source: FromSeeds, plane: NDArray[Any], normalisation: Normalisation
+) -> list[tuple[float, float]]:
+    """Row and column of the things in a slice, in reading order.
+
+    Parameters
+    ----------
+    source : FromSeeds
+    plane : array, shape (rows, columns) or (rows, columns, 3 or 4)
+    normalisation : Normalisation
+    """
     from skimage.feature import blob_log, peak_local_max
     from skimage.filters import gaussian
 
+    grey = normalisation.apply(plane)
+    if grey.ndim == 3:
+        grey = grey[..., :3].mean(axis=2)
+    if source.dark:
+        grey = 1 - grey
     found: NDArray[Any]
     if source.method == "log":
         sigma = source.radius / math.sqrt(2)
@@ -222,14 +238,25 @@ def labels_like(path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
     InputError
         If they are not.
     """
-    labels = read_picture(path).pixels
+    labels: NDArray[Any] = read_picture(path).pixels
+    check_labels(path, labels, pixels)
+    if labels.dtype.kind == "i" and labels.min() < 0:
+        raise InputError(f"{path} has the label {labels.min()}: labels begin at 0")
+    return labels
+
+
+def check_labels(path: Path, labels: Any, pixels: Any) -> None:
+    """Refuse labels that are no whole numbers or not shaped like an image without its colours.
+
+    Raises
+    ------
+    InputError
+        If they are not.
+    """
     first: Index = planes_of(pixels)[0]
-    shape = (*pixels.shape[: len(first)], *pixels[first].shape[:2])
+    shape = tuple(pixels.shape[: len(first) + 2])
     if labels.shape != shape or labels.dtype.kind not in "biu":
         raise InputError(
             f"{path} has shape {labels.shape} and type {labels.dtype}: labels of this image have "
             f"shape {shape} and whole numbers"
         )
-    if labels.dtype.kind == "i" and labels.min() < 0:
-        raise InputError(f"{path} has the label {labels.min()}: labels begin at 0")
-    return labels

@@ -13,6 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_fctsfn import __version__
+from napari_fctsfn.batch.chunks import (
+    assembled,
+    chunks_of,
+    piece_path,
+    segment_chunk,
+    write_piece,
+)
 from napari_fctsfn.batch.job import (
     FromFiles,
     FromMasks,
@@ -62,11 +69,17 @@ class Task:
         The folder that its paths are relative to.
     image : str
         Path of the image.
+    part : int, optional
+        Number of the only chunk that is to be done.
+    key : str
+        `task_key`, where it is known; of a large image it takes a while.
     """
 
     job: str
     base: str
     image: str
+    part: int | None = None
+    key: str = ""
 
     @property
     def path(self) -> Path:
@@ -174,7 +187,7 @@ def run_task(task: Task) -> Entry:
 
 def _run(task: Task) -> Entry:
     job, base = task.parsed(), Path(task.base)
-    key = task_key(task)
+    key = task.key or task_key(task)
     picture = read_input(task.path, job)
     pixels = picture.pixels
     if isinstance(job.normalisation, Range):
@@ -183,11 +196,28 @@ def _run(task: Task) -> Entry:
         normalisation = usual_normalisation(pixels)
     predictor = load_predictor(job.model.name, job.model.sha256, job.model.device)
     predictor.settings = job.settings.settings()
-    work, found = segment(job, base, task.path, pixels, normalisation, predictor)
     folder = task.folder()
     folder.mkdir(parents=True, exist_ok=True)
     stem = stem_of(task.path)
-    files = write_all(folder, job.outputs, stem, picture, normalisation, work, found)
+    if job.inputs.chunk is None:
+        work, found = segment(job, base, task.path, pixels, normalisation, predictor)
+        files = write_all(folder, job.outputs, stem, picture, normalisation, work, found)
+    else:
+        do = functools.partial(
+            segment_chunk,
+            job,
+            base,
+            task.path,
+            pixels,
+            normalisation=normalisation,
+            predictor=predictor,
+        )
+        if task.part is not None:
+            chunk = chunks_of(pixels, job.inputs.chunk, job.inputs.halo)[task.part]
+            write_piece(piece_path(folder, task.path, task.part, key), do(chunk))
+            return Entry(task.image, key, {})
+        with assembled(job, folder, task.path, picture, key, do) as (work, found):
+            files = write_all(folder, job.outputs, stem, picture, normalisation, work, found)
     means = [float(np.mean(list(planes.values()))) for planes in found.certainty.values()]
     return Entry(
         task.image,
@@ -208,7 +238,7 @@ def read_input(path: Path, job: Job) -> Picture:
     InputError
         If it cannot be read, or the axes that the job names do not fit.
     """
-    return read_picture(path, job.inputs.axes, job.inputs.channel)
+    return read_picture(path, job.inputs.axes, job.inputs.channel, job.inputs.chunk is not None)
 
 
 def segment(
@@ -360,6 +390,24 @@ def load_predictor(name: str, sha256: str | None = None, device: str = "cpu") ->
             f"{sha256[:12]}...: give the model it names, or take sha256 out of the job"
         )
     return predictor
+
+
+def parts_of(task: Task) -> list[Task]:
+    """The chunks of an image that are yet to be done; none if it is done whole."""
+    job = task.parsed()
+    if job.inputs.chunk is None:
+        return []
+    try:
+        chunks = chunks_of(read_input(task.path, job).pixels, job.inputs.chunk, job.inputs.halo)
+        key = task_key(task)
+    except InputError:
+        return []  # it is told when the image's turn comes
+    folder = task.folder()
+    return [
+        replace(task, part=chunk.number, key=key)
+        for chunk in chunks
+        if not piece_path(folder, task.path, chunk.number, key).exists()
+    ]
 
 
 def output_names(task: Task) -> list[str]:

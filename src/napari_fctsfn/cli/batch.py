@@ -60,11 +60,12 @@ def batch(
         return
     began = time.perf_counter()
     entries = []
-    runs = room.execute(planned, workers, scheduler)
-    with tqdm(total=len(planned.tasks), initial=len(planned.kept), unit="image") as bar:
+    runs = room.execute(planned, workers, scheduler, advance=lambda n: bar.update(n))  # noqa: PLW0108
+    with tqdm(
+        total=len(planned.tasks), initial=len(planned.kept), unit="image", unit_scale=True
+    ) as bar:
         for entry in runs:
             entries.append(entry)
-            bar.update()
             if entry.error:
                 bar.write(f"{entry.image}: {entry.error}")
     summary = room.finish(planned, entries, time.perf_counter() - began)

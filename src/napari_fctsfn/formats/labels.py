@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_fctsfn._files import replace_file
+from napari_fctsfn._files import replace_file, replace_folder
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.formats.outlines import outlines
 
@@ -42,6 +41,8 @@ class About:
         Classes of objects, by label.
     provenance : mapping of str to str
         Model, hash, versions, whatever says where the labels come from.
+    axes : str
+        A letter for each axis, such as ``zyx``; empty where they are the usual ones.
     """
 
     image: str = ""
@@ -50,6 +51,7 @@ class About:
     names: Mapping[int, str] = field(default_factory=dict)
     classes: Mapping[int, str] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
+    axes: str = ""
 
     def scale_of(self, ndim: int) -> list[float]:
         """The scale of every axis, 1 where it is not known."""
@@ -74,7 +76,7 @@ def write_ome_tiff(path: Path, labels: NDArray[Any], about: About | None = None)
         If there are more axes.
     """
     about = about or About()
-    axes = _axes(labels)
+    axes = _axes(labels, about)
     # tifffile's own identifier is random
     name = uuid.UUID(bytes=hashlib.sha256(labels.tobytes()).digest()[:16], version=4)
     metadata: dict[str, Any] = {"axes": axes, "UUID": f"urn:uuid:{name}", "Name": about.image}
@@ -88,15 +90,20 @@ def write_ome_tiff(path: Path, labels: NDArray[Any], about: About | None = None)
         tifffile.imwrite(temporary, labels, ome=True, metadata=metadata, compression="zlib")
 
 
-def write_ome_zarr(path: Path, labels: NDArray[Any], about: About | None = None) -> None:
+def write_ome_zarr(
+    path: Path, labels: NDArray[Any], about: About | None = None, overwrite: bool = False
+) -> None:
     """Write labels as OME-Zarr (version 0.5, one resolution), chunks of 1024 x 1024.
 
     Parameters
     ----------
     path : Path
-        A folder that is not there yet; it appears when it is complete.
+        A folder; it appears when it is complete.
     labels : array of int, shape (..., rows, columns), up to five axes
+        It may be a mapped file: chunks are read, packed and written side by side.
     about : About, optional
+    overwrite : bool
+        Whether a folder that is there is replaced.
 
     Raises
     ------
@@ -106,15 +113,22 @@ def write_ome_zarr(path: Path, labels: NDArray[Any], about: About | None = None)
     try:
         import zarr
     except ImportError:
-        raise InputError("OME-Zarr needs Zarr: pip install napari-fctsfn[zarr]") from None
+        raise InputError("OME-Zarr needs Zarr: pip install napari-fctsfn[formats]") from None
     about = about or About()
-    if path.exists():
+    if path.exists() and not overwrite:
         raise InputError(f"{path} is there already: choose another name")
     axes = [
         {"name": axis.lower(), "type": _KINDS[axis]}
-        | ({"unit": about.unit} if _KINDS[axis] == "space" and about.scale else {})
-        for axis in _axes(labels)
+        | (
+            {"unit": about.unit}
+            if _KINDS[axis] == "space" and about.scale and about.unit != "pixel"
+            else {}
+        )
+        for axis in _axes(labels, about)
     ]
+    present: set[int] = set()
+    for _, plane in _planes(labels):
+        present.update(np.unique(plane).tolist())
     scale = about.scale_of(labels.ndim)
     transformation = [{"type": "scale", "scale": scale}]
     datasets = [{"path": "0", "coordinateTransformations": transformation}]
@@ -126,13 +140,11 @@ def write_ome_zarr(path: Path, labels: NDArray[Any], about: About | None = None)
                 {"label-value": int(label)}
                 | ({"name": about.names[label]} if about.names.get(label) else {})
                 | ({"class": about.classes[label]} if about.classes.get(label) else {})
-                for label in np.unique(labels).tolist()
-                if label
+                for label in sorted(present - {0})
             ]
         },
     }
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
+    with replace_folder(path) as temporary:
         group = zarr.open_group(
             temporary,
             mode="w",
@@ -140,10 +152,8 @@ def write_ome_zarr(path: Path, labels: NDArray[Any], about: About | None = None)
             attributes={"ome": ome, "napari-fctsfn": dict(about.provenance)},
         )
         chunks = (1,) * (labels.ndim - 2) + tuple(min(n, _CHUNK) for n in labels.shape[-2:])
-        group.create_array("0", data=np.ascontiguousarray(labels), chunks=chunks)
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        array = group.create_array("0", shape=labels.shape, dtype=labels.dtype, chunks=chunks)
+        array[...] = labels
 
 
 def write_coco(path: Path, labels: NDArray[Any], about: About | None = None) -> None:
@@ -225,7 +235,7 @@ def write_rois(path: Path, labels: NDArray[Any], about: About | None = None) -> 
     try:
         from roifile import ROI_TYPE, ImagejRoi, roiwrite
     except ImportError:
-        raise InputError("ImageJ ROIs need roifile: pip install napari-fctsfn[rois]") from None
+        raise InputError("ImageJ ROIs need roifile: pip install napari-fctsfn[formats]") from None
     about = about or About()
     if labels.ndim > 4:
         raise InputError(f"labels of {labels.ndim} axes do not fit into ImageJ ROIs: at most 4")
@@ -274,9 +284,11 @@ def _planes(labels: NDArray[Any]) -> Iterator[tuple[tuple[int, ...], NDArray[Any
         yield index, labels[index]
 
 
-def _axes(labels: NDArray[Any]) -> str:
+def _axes(labels: NDArray[Any], about: About) -> str:
     if not 2 <= labels.ndim <= len(_AXES):
         raise InputError(f"labels of {labels.ndim} axes cannot be written: 2 to {len(_AXES)} can")
+    if len(about.axes) == labels.ndim:
+        return about.axes.upper()
     # without channels, as labels have none
     return "TZYX"[-labels.ndim :] if labels.ndim < len(_AXES) else _AXES
 

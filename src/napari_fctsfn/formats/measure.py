@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 
 from napari_fctsfn.formats.labels import About
 
@@ -18,54 +19,59 @@ PROPERTIES = (
 INTENSITIES = ("intensity_mean", "intensity_min", "intensity_max")
 
 
-def measurements(
-    labels: NDArray[Any], image: NDArray[Any] | None = None, about: About | None = None
-) -> str:
+def measurements(labels: NDArray[Any], image: Any | None = None, about: About | None = None) -> str:
     """A table (CSV) with a line for each object in each slice.
 
     Parameters
     ----------
     labels : array of int, shape (..., rows, columns)
-    image : array, the same shape, or with a last axis of colours, which are averaged; optional
+        It may be a mapped file: one object is looked at at a time.
+    image : array-like, the same shape, or with a last axis of colours, which are averaged; optional
         Without it there are no intensities.
     about : About, optional
-        Names and classes are columns if there are any. With a scale areas are in its unit, and so
-        are lengths if rows and columns have the same; centroids and boxes stay in pixels.
+        Names and classes are columns if there are any. With a scale the last columns are the area
+        in its unit squared, and the unit.
 
     Returns
     -------
     str
-        Measurements of scikit-image's ``regionprops``, under its names.
+        Measurements of scikit-image's ``regionprops``, under its names, in pixels.
     """
     from skimage.measure import regionprops_table
 
     about = about or About()
-    properties = ["label", *PROPERTIES, *(INTENSITIES if image is not None else ())]
+    properties = (*PROPERTIES, *(INTENSITIES if image is not None else ()))
+    nothing = regionprops_table(np.zeros((1, 1), int), np.zeros((1, 1)), properties)
     rows, columns = about.scale_of(labels.ndim)[-2:]
-    even = rows if np.isclose(rows, columns) else 1.0
+    named = [(n, kept) for n, kept in (("name", about.names), ("class", about.classes)) if kept]
     stream = io.StringIO()
-    table = csv.writer(stream, lineterminator="\n")
+    table = csv.DictWriter(
+        stream,
+        [
+            *(f"slice-{axis}" for axis in range(labels.ndim - 2)),
+            *("label", *nothing, *(("area_physical", "unit") if about.scale else ())),
+            *(name for name, _ in named),
+        ],
+        lineterminator="\n",
+    )
+    table.writeheader()
     for index in np.ndindex(*labels.shape[:-2]):
-        grey = None
-        if image is not None:
-            grey = image[index]
-            grey = grey[..., :3].mean(axis=2) if grey.ndim == 3 else grey
-        found = regionprops_table(
-            labels[index].astype(np.int64), grey, properties=tuple(properties)
-        )
-        found["area"] = found["area"] * rows * columns
-        for name in ("perimeter", "axis_major_length", "axis_minor_length"):
-            found[name] = found[name] * even
-        if not stream.tell():
-            extra = [name for name, kept in _named(about) if kept]
-            slices = [f"slice-{axis}" for axis in range(len(index))]
-            table.writerow([*slices, *found, *extra])
-        for row in zip(*found.values(), strict=True):
-            label = int(row[0])
-            extra = [kept.get(label, "") for _, kept in _named(about) if kept]
-            table.writerow([*index, *(value.item() for value in row), *extra])
+        for label, box in enumerate(find_objects(labels[index]), 1):
+            if box is None:
+                continue
+            grey = None
+            if image is not None:
+                window: Any = (*index, *box)
+                part = image[window]
+                grey = part[..., :3].mean(axis=2) if part.ndim == 3 else part
+            mask = (labels[index][box] == label).astype(np.uint8)
+            found = regionprops_table(mask, grey, properties)
+            row: dict[str, Any] = {name: values[0].item() for name, values in found.items()}
+            for number, side in enumerate(box):
+                for name in (f"centroid-{number}", f"bbox-{number}", f"bbox-{number + 2}"):
+                    row[name] += side.start
+            if about.scale:
+                row |= {"area_physical": row["area"] * rows * columns, "unit": about.unit}
+            row |= {f"slice-{axis}": place for axis, place in enumerate(index)}
+            table.writerow(row | {"label": label} | {n: kept.get(label, "") for n, kept in named})
     return stream.getvalue()
-
-
-def _named(about: About) -> list[tuple[str, dict[int, str]]]:
-    return [("name", dict(about.names)), ("class", dict(about.classes))]

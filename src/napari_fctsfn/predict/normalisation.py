@@ -113,7 +113,7 @@ class Normalisation:
             )
         if kind == "b":
             return cls(0.0, 1.0)
-        values = _sample(array)
+        values = sample(array)
         if kind == "f":
             values = values[np.isfinite(values)]
         if not values.size:
@@ -301,8 +301,14 @@ def _real(dtype: DTypeLike) -> np.dtype[Any]:
     return real
 
 
-def _sample(array: ArrayLike) -> NDArray[Any]:
-    """A bounded number of the array's values, the same at every call; shape (n,)."""
+def sample(array: ArrayLike) -> NDArray[Any]:
+    """A bounded number of an array's values, the same at every call; shape (n,).
+
+    Parameters
+    ----------
+    array : array-like, shape (..., rows, columns)
+        Of a large one only some slices, or tiles of them, are read.
+    """
     shape = tuple(int(extent) for extent in array.shape)
     if 0 in shape:
         return np.empty(0, dtype=_real(array.dtype))

@@ -59,6 +59,7 @@ class BatchDock(QWidget):
         self._background, self._lister = Background(self), Background(self)
         self._trial = Path(tempfile.mkdtemp(prefix="napari-fctsfn-"))
         self._entries: list[Entry] = []
+        self._done = 0.0
         self._plan: Plan | None = None
         self._finished: tuple[Plan, list[Entry]] | None = None
         self._began = 0.0
@@ -198,6 +199,7 @@ class BatchDock(QWidget):
             return
         workers, overwrite = self.workers.value(), self.overwrite.isChecked()
         self._entries, self._plan, self._stopped = [], None, False
+        self._done = 0.0
         self._began = time.monotonic()
         self._say("Looking at the images…")
 
@@ -224,7 +226,8 @@ class BatchDock(QWidget):
             document = {**document, "inputs": inputs, "outputs": outputs}
         planned = batch.plan(batch.parse_job(document), Path.cwd(), overwrite or trial)
         self._plan = planned
-        for entry in batch.execute(planned, workers, stop=lambda: self._stopped):
+        runs = batch.execute(planned, workers, stop=lambda: self._stopped, advance=self._advance)
+        for entry in runs:
             self._entries.append(entry)
         summary = batch.finish(planned, self._entries, time.monotonic() - self._began)
         every = {**planned.kept, **{entry.image: entry for entry in self._entries}}
@@ -305,15 +308,19 @@ class BatchDock(QWidget):
             self.progress.setRange(0, 0)
             return
         total = len(planned.pending)
-        self.progress.setRange(0, max(total, 1))
-        self.progress.setValue(count)
+        self.progress.setRange(0, 100 * max(total, 1))
+        self.progress.setValue(round(100 * self._done))
         text = f"{count} of {total} images"
         if self._stopped:
             text = f"Stopping after the images under way, {text} done"
-        elif count:
-            left = (time.monotonic() - self._began) / count * (total - count)
+        elif self._done:
+            left = (time.monotonic() - self._began) / self._done * (total - self._done)
             text += f", {_duration(left)} left"
         self._say(f"{text}.")
+
+    def _advance(self, images: float) -> None:
+        """More images are done, or parts of one; told in the background."""
+        self._done += images
 
     def _say(self, text: str) -> None:
         self.status.setText(text)
