@@ -84,7 +84,7 @@ def viewer(folder):
     return model
 
 
-def test_dock_command_python_shell_and_dask_give_the_same_labels(
+def test_five_ways_give_the_same_labels(
     folder, make_napari_viewer_proxy, qtbot
 ):
     distributed = pytest.importorskip("distributed")
