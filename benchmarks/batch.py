@@ -1,14 +1,16 @@
 """Batch jobs killed at random moments, and how fast they are beside a loop over the predictor.
 
     python benchmarks/batch.py kills [--kills 50] [--seed 0]
-    python benchmarks/batch.py speed [--images 24] [--rounds 3]
+    python benchmarks/batch.py stack [--images 200] [--rounds 3]
+    python benchmarks/batch.py nuclei [--images 8] [--rounds 3]
     python benchmarks/batch.py memory [--images 1000]
 
 `kills`: a process with a tiny untrained model is killed with SIGKILL after a random time, again and
 again, each time going on from what its folder holds; in the end the outputs must be those of an
-uninterrupted run, byte by byte. Exit status 1 if they are not. `speed`: the bundled nuclei, with
-clicks in their middles: ratios of one run, in which the ways take turns. `memory`: resident memory
-of one process over many images. Needs an operating system that forks.
+uninterrupted run, byte by byte. Exit status 1 if they are not. `stack`: slices of 512 x 512 with a
+click on each; `nuclei`: one image of so many rows and columns of the bundled nuclei, all clicked:
+ratios of one run, in which the ways take turns, each in processes of its own whose start counts.
+`memory`: resident memory of one process over many images. Needs an operating system that forks.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
+import tifffile
 import torch
+from skimage.filters import gaussian, threshold_otsu
+from skimage.measure import label, regionprops
 
 from napari_fctsfn import batch
 from napari_fctsfn.batch.pictures import digest
@@ -41,18 +46,13 @@ _FORK = multiprocessing.get_context("fork")
 _PLACES = [(10, 15), (30, 40), (20, 50)]
 
 
-def make(folder: Path, images: int, tiny: bool) -> None:
+def make(folder: Path, images: int) -> None:
     """Images with click files, and a tiny model."""
     rng = np.random.default_rng(0)
-    nuclei = picture("nuclei")
     for number in range(images):
-        if tiny:
-            pixels, places = rng.integers(0, 255, (40, 60)).astype(np.uint8), _PLACES
-        else:
-            pixels = np.roll(nuclei, 11 * number, axis=1)
-            places = [(40 * row + 20, 40 * column + 20) for row in range(2) for column in range(4)]
+        pixels = rng.integers(0, 255, (40, 60)).astype(np.uint8)
         iio.imwrite(folder / f"p{number:04}.png", pixels)
-        clicks = [ClickRecord(Click(r, c), object=n) for n, (r, c) in enumerate(places, 1)]
+        clicks = [ClickRecord(Click(*place), object=n) for n, place in enumerate(_PLACES, 1)]
         write_clicks(folder / f"p{number:04}_clicks.json", clicks)
     torch.manual_seed(0)
     config = NetworkConfig(
@@ -67,18 +67,40 @@ def make(folder: Path, images: int, tiny: bool) -> None:
     save_model(folder / "tiny.safetensors", build_network(config).eval(), card)
 
 
-def run(folder: Path, outputs: str, model: str, workers: int = 1) -> None:
+def make_large(folder: Path, what: str, count: int) -> int:
+    """A stack of `count` slices of 512 x 512 with a click on each, or `count` rows and columns of
+    pictures of nuclei with a click on every one; the number of clicks."""
+    nuclei = picture("nuclei")
+    if what == "stack":
+        pixels = np.stack([np.roll(np.tile(nuclei, (2, 2)), 11 * z, axis=1) for z in range(count)])
+    else:
+        pixels = np.tile(nuclei, (count, count))
+    clicks = []
+    for index in np.ndindex(*pixels.shape[:-2]):
+        plane = gaussian(pixels[index], 1)
+        found = [r for r in regionprops(label(plane > threshold_otsu(plane))) if r.area >= 64]
+        for number, region in enumerate(found[:1] if index else found, 1):
+            clicks.append(ClickRecord(Click(*map(float, region.centroid)), index, number))
+    tifffile.imwrite(folder / "large.tif", pixels, photometric="minisblack", tile=(512, 512))
+    write_clicks(folder / "large_clicks.json", clicks)
+    return len(clicks)
+
+
+def run(
+    folder: Path, outputs: str, model: str, workers: int = 1, images: str = "*.png", chunk: int = 0
+) -> None:
     document = {
         "version": 1,
-        "inputs": {"images": ["*.png"]},
+        "inputs": {"images": [images], "chunk": chunk or None},
         "clicks": {"from": "files"},
         "model": {"name": model},
-        "outputs": {"folder": outputs, "probability": True},
+        "outputs": {"folder": outputs, "probability": not chunk},
     }
     planned = batch.plan(batch.parse_job(document), folder)
     began = time.perf_counter()
     entries = list(batch.execute(planned, workers))
-    batch.finish(planned, entries, time.perf_counter() - began)
+    summary = batch.finish(planned, entries, time.perf_counter() - began)
+    assert not summary.failed, summary.failures
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -90,7 +112,7 @@ def kills(count: int, seed: int) -> int:
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make(folder, 12, tiny=True)
+        make(folder, 12)
         torch.set_num_threads(1)
         began = time.perf_counter()
         run(folder, "whole", "./tiny.safetensors")
@@ -119,11 +141,10 @@ def loop(folder: Path, threads: int) -> None:
     """The predictor called in a loop; nothing is written."""
     torch.set_num_threads(threads)
     predictor = load_predictor("default")
-    for path in sorted(folder.glob("*.png")):
-        pixels = iio.imread(path)
-        predictor.set_image(pixels)
-        for placed in read_placed(path.with_name(f"{path.stem}_clicks.json")):
-            predictor.replay(Clicks([placed.click]))
+    pixels = tifffile.imread(folder / "large.tif")
+    for placed in read_placed(folder / "large_clicks.json"):
+        predictor.set_image(pixels[placed.slice], key=placed.slice)
+        predictor.replay(Clicks([placed.click]))
 
 
 def timed(target: object, *arguments: object) -> float:
@@ -135,33 +156,34 @@ def timed(target: object, *arguments: object) -> float:
     return time.perf_counter() - began
 
 
-def speed(images: int, rounds: int) -> int:
+def speed(what: str, count: int, rounds: int) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make(folder, images, tiny=False)
+        clicks = make_large(folder, what, count)
         found: dict[str, list[float]] = {}
         for number in range(rounds):
             ways = {
                 "loop over the predictor, one thread": (loop, folder, 1),
                 "loop over the predictor, two threads": (loop, folder, 2),
-                "one worker": (run, folder, f"one{number}", "default", 1),
-                "two workers": (run, folder, f"two{number}", "default", 2),
+                "one worker": (run, folder, f"one{number}", "default", 1, "large.tif", 512),
+                "two workers": (run, folder, f"two{number}", "default", 2, "large.tif", 512),
             }
             for way, (target, *arguments) in ways.items():
                 found.setdefault(way, []).append(timed(target, *arguments))
+                print(f"round {number}, {way}: {found[way][-1]:.1f} s", flush=True)
         base = statistics.median(found["one worker"])
         load = os.getloadavg()[0]
-        print(f"{images} images, {8 * images} objects, load {load:.1f} on {os.cpu_count()} cores")
+        print(f"{what} of {count}, {clicks} clicks, load {load:.1f} on {os.cpu_count()} cores")
         for way, seconds in found.items():
             middle = statistics.median(seconds)
-            print(f"{way}: {base / middle:.2f} times one worker, {8 * images / middle:.1f} obj/s")
+            print(f"{way}: {base / middle:.2f} times one worker, {clicks / middle:.1f} clicks/s")
     return 0
 
 
 def memory(images: int) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make(folder, images, tiny=True)
+        make(folder, images)
         document = {
             "version": 1,
             "inputs": {"images": ["*.png"]},
@@ -179,7 +201,7 @@ def memory(images: int) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["kills", "speed", "memory"])
+    parser.add_argument("what", choices=["kills", "stack", "nuclei", "memory"])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", type=int)
@@ -187,9 +209,11 @@ def main() -> int:
     options = parser.parse_args()
     if options.what == "kills":
         return kills(options.kills, options.seed)
-    if options.what == "speed":
-        return speed(options.images or 24, options.rounds)
-    return memory(options.images or 1000)
+    if options.what == "memory":
+        return memory(options.images or 1000)
+    return speed(
+        options.what, options.images or {"stack": 200, "nuclei": 8}[options.what], options.rounds
+    )
 
 
 if __name__ == "__main__":

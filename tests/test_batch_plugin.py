@@ -84,9 +84,7 @@ def viewer(folder):
     return model
 
 
-def test_five_ways_give_the_same_labels(
-    folder, make_napari_viewer_proxy, qtbot
-):
+def test_five_ways_give_the_same_labels(folder, make_napari_viewer_proxy, qtbot):
     distributed = pytest.importorskip("distributed")
     expected = shell(folder)
     assert len(expected) == 4
@@ -233,19 +231,47 @@ def test_a_command_says_what_is_missing(name, folder):
             call(name, ViewerModel())
 
 
-def test_another_plugin_calls_a_command(folder, viewer):
+def test_another_plugin_calls_every_command(folder, viewer):
     """A plugin with a manifest of its own, whose command calls ours."""
-    viewer.add_labels(np.eye(40, 60, dtype=np.uint8), scale=(0.5, 0.5))
+    shell(folder)
+    expected = tifffile.imread(folder / "shell" / "p0_labels.tif")
+    points = viewer.add_points(np.array(PLACES), scale=(0.5, 0.5), units="um")
+    stack = ViewerModel()
+    stack.add_image(np.stack([viewer.layers[0].data] * 3))
+    known = np.zeros((3, 40, 60), np.uint8)
+    known[1, 5:15, 10:25] = 1
+    stack.add_labels(known)
     manager = npe2.PluginManager.instance()
     manager.discover()
+    called = set()
     with npe2.DynamicPlugin("another-plugin", plugin_manager=manager) as plugin:
 
-        @plugin.contribute.command(id="another-plugin.refine", title="Refine")
-        def refine(viewer):
-            return call("refine_labels", viewer)
+        @plugin.contribute.command(id="another-plugin.call", title="Call")
+        def forward(name, *arguments, **named):
+            called.add(name)
+            return call(name, *arguments, **named)
 
-        found = manager.commands.execute("another-plugin.refine", (viewer,))
-    assert found in viewer.layers
+        def through(name: str, *arguments: Any, **named: Any) -> Any:
+            return manager.commands.execute("another-plugin.call", (name, *arguments), named)
+
+        found = through("segment_slice", viewer)
+        assert (found.data == expected).all()
+        (again,) = through("batch_layers", viewer)
+        assert (again.data == expected).all()
+        viewer.layers.remove(again)
+        viewer.layers.remove(points)
+        assert through("refine_labels", viewer, labels=found) in viewer.layers
+        path = through("export_labels", viewer, labels=found, path=folder / "out.tif")
+        assert (tifffile.imread(path) == expected).all()
+        assert (through("propagate_labels", stack).data[1] == known[1]).all()
+        assert through("run_job", path=folder / "job.yaml").skipped == 4
+        assert through("batch_folder", folder=folder, pattern="p*.png").done == 4
+    ours = manager.get_manifest("napari-fctsfn").contributions.commands
+    assert called == {
+        command.id.removeprefix("napari-fctsfn.")
+        for command in ours
+        if ".batching.commands:" in command.python_name
+    }
 
 
 def test_the_palette_injects_the_viewer(folder, make_napari_viewer_proxy):
