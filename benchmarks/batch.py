@@ -16,15 +16,18 @@ ratios of one run, in which the ways take turns, each in processes of its own wh
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -87,8 +90,15 @@ def make_large(folder: Path, what: str, count: int) -> int:
 
 
 def run(
-    folder: Path, outputs: str, model: str, workers: int = 1, images: str = "*.png", chunk: int = 0
+    folder: Path,
+    outputs: str,
+    model: str,
+    workers: int = 1,
+    images: str = "*.png",
+    chunk: int = 0,
+    rate: Any = None,
 ) -> None:
+    """A job; `rate` becomes the chunks in a second once every worker has done its first."""
     document = {
         "version": 1,
         "inputs": {"images": [images], "chunk": chunk or None},
@@ -97,10 +107,15 @@ def run(
         "outputs": {"folder": outputs, "probability": not chunk},
     }
     planned = batch.plan(batch.parse_job(document), folder)
-    began = time.perf_counter()
-    entries = list(batch.execute(planned, workers))
-    summary = batch.finish(planned, entries, time.perf_counter() - began)
+    steps: list[float] = []
+    entries = list(
+        batch.execute(planned, workers, advance=lambda _: steps.append(time.perf_counter()))
+    )
+    summary = batch.finish(planned, entries, 0)
     assert not summary.failed, summary.failures
+    if rate is not None:
+        first = workers
+        rate.value = (len(steps) - 2 - first) / (steps[-2] - steps[first])
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -147,36 +162,46 @@ def loop(folder: Path, threads: int) -> None:
         predictor.replay(Clicks([placed.click]))
 
 
-def timed(target: object, *arguments: object) -> float:
-    """Seconds in a process of its own, its start included."""
-    process = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
+def timed(target: Any, *arguments: object, rate: bool = False) -> tuple[float, float]:
+    """Seconds in a process of its own, its start included, and its rate."""
+    context = multiprocessing.get_context("spawn")
+    value = context.Value("d", math.nan)
+    process = context.Process(target=target, args=arguments, kwargs={"rate": value} if rate else {})
     began = time.perf_counter()
     process.start()
     process.join()
-    return time.perf_counter() - began
+    return time.perf_counter() - began, value.value
 
 
 def speed(what: str, count: int, rounds: int) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clicks = make_large(folder, what, count)
-        found: dict[str, list[float]] = {}
+        ways: dict[str, tuple[Any, ...]] = {
+            "loop over the predictor, one thread": (loop, folder, 1),
+            "loop over the predictor, two threads": (loop, folder, 2),
+            "one worker": (run, folder, "one", "default", 1, "large.tif", 512),
+            "two workers": (run, folder, "two", "default", 2, "large.tif", 512),
+        }
+        found: dict[str, list[tuple[float, float]]] = {}
         for number in range(rounds):
-            ways = {
-                "loop over the predictor, one thread": (loop, folder, 1),
-                "loop over the predictor, two threads": (loop, folder, 2),
-                "one worker": (run, folder, f"one{number}", "default", 1, "large.tif", 512),
-                "two workers": (run, folder, f"two{number}", "default", 2, "large.tif", 512),
-            }
             for way, (target, *arguments) in ways.items():
-                found.setdefault(way, []).append(timed(target, *arguments))
-                print(f"round {number}, {way}: {found[way][-1]:.1f} s", flush=True)
-        base = statistics.median(found["one worker"])
+                seconds, rate = timed(target, *arguments, rate=target is run)
+                found.setdefault(way, []).append((seconds, rate))
+                print(f"round {number}, {way}: {seconds:.1f} s, {rate:.2f} chunks/s", flush=True)
+            for outputs in ("one", "two"):
+                shutil.rmtree(folder / outputs)
         load = os.getloadavg()[0]
         print(f"{what} of {count}, {clicks} clicks, load {load:.1f} on {os.cpu_count()} cores")
-        for way, seconds in found.items():
-            middle = statistics.median(seconds)
-            print(f"{way}: {base / middle:.2f} times one worker, {clicks / middle:.1f} clicks/s")
+        base, usual = (
+            statistics.median(column) for column in zip(*found["one worker"], strict=True)
+        )
+        for way, pairs in found.items():
+            middle, rate = (statistics.median(column) for column in zip(*pairs, strict=True))
+            print(
+                f"{way}: {clicks / middle:.1f} clicks/s with its start, {base / middle:.2f} times "
+                f"one worker; {rate:.2f} chunks/s under way, {rate / usual:.2f} times one worker"
+            )
     return 0
 
 

@@ -73,6 +73,8 @@ class Task:
         Number of the only chunk that is to be done.
     key : str
         `task_key`, where it is known; of a large image it takes a while.
+    normalisation : Normalisation, optional
+        The intensity range, where it is known.
     """
 
     job: str
@@ -80,6 +82,7 @@ class Task:
     image: str
     part: int | None = None
     key: str = ""
+    normalisation: Normalisation | None = None
 
     @property
     def path(self) -> Path:
@@ -190,10 +193,7 @@ def _run(task: Task) -> Entry:
     key = task.key or task_key(task)
     picture = read_input(task.path, job)
     pixels = picture.pixels
-    if isinstance(job.normalisation, Range):
-        normalisation = Normalisation(job.normalisation.low, job.normalisation.high)
-    else:
-        normalisation = usual_normalisation(pixels)
+    normalisation = task.normalisation or _normalisation(job, pixels)
     predictor = load_predictor(job.model.name, job.model.sha256, job.model.device)
     predictor.settings = job.settings.settings()
     folder = task.folder()
@@ -228,6 +228,12 @@ def _run(task: Task) -> Entry:
         normalisation.low,
         normalisation.high,
     )
+
+
+def _normalisation(job: Job, pixels: NDArray[Any]) -> Normalisation:
+    if isinstance(job.normalisation, Range):
+        return Normalisation(job.normalisation.low, job.normalisation.high)
+    return usual_normalisation(pixels)
 
 
 def read_input(path: Path, job: Job) -> Picture:
@@ -398,15 +404,16 @@ def parts_of(task: Task) -> list[Task]:
     if job.inputs.chunk is None:
         return []
     try:
-        chunks = chunks_of(read_input(task.path, job).pixels, job.inputs.chunk, job.inputs.halo)
-        key = task_key(task)
+        pixels = read_input(task.path, job).pixels
+        chunks = chunks_of(pixels, job.inputs.chunk, job.inputs.halo)
+        known = replace(task, key=task_key(task), normalisation=_normalisation(job, pixels))
     except InputError:
         return []  # it is told when the image's turn comes
     folder = task.folder()
     return [
-        replace(task, part=chunk.number, key=key)
+        replace(known, part=chunk.number)
         for chunk in chunks
-        if not piece_path(folder, task.path, chunk.number, key).exists()
+        if not piece_path(folder, task.path, chunk.number, known.key).exists()
     ]
 
 
