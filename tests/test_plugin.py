@@ -24,7 +24,7 @@ from qtpy.QtWidgets import QApplication
 from napari_fctsfn.clicks import Click, ClickRecord, read_clicks
 from napari_fctsfn.models import ModelError, chosen_model
 from napari_fctsfn.plugin import AnnotateDock, tasks
-from napari_fctsfn.plugin.keys import KEYS
+from napari_fctsfn.plugin.keys import chosen_keys
 from napari_fctsfn.session import open_session
 
 pytestmark = pytest.mark.filterwarnings(
@@ -300,11 +300,11 @@ def test_keys_reach_the_history_whatever_layer_is_active(open_dock: Any) -> None
 def test_keys_are_taken_off_again(open_dock: Any) -> None:
     viewer, dock = open_dock(grey(40, 50))
     labels = dock.annotator.site.labels
-    bound = set(viewer.keymap)
-    assert len(labels.keymap) == len(KEYS)
+    bound, count = set(viewer.keymap), sum(bool(key) for key in chosen_keys().values())
+    assert len(labels.keymap) == count
     dock.release()
     assert not labels.keymap
-    assert len(viewer.keymap) == len(bound) - len(KEYS)
+    assert len(viewer.keymap) == len(bound) - count
 
 
 def test_brush_strokes_become_part_of_the_object_and_of_the_history(open_dock: Any) -> None:

@@ -258,7 +258,8 @@ def execute(
         end = _client(scheduler)
         do: _Do = partial(_from_cluster, end)
     elif workers > 1:
-        do = partial(_in_processes, workers)
+        end = pool = _Workers(workers)
+        do = pool.do
     else:
         do = _here
     return _recorded(_rounds(planned.pending, do, end, stop or (lambda: False), advance), folder)
@@ -395,14 +396,24 @@ class _Worker:
         self._pool.shutdown(cancel_futures=True)
 
 
-def _in_processes(workers: int, pending: Sequence[Task], stop: Stop) -> Iterator[Entry]:
-    """In processes of their own; what one of them had when it died is tried once more."""
-    waiting = deque(pending)
-    retried: set[Task] = set()
-    every = [_Worker() for _ in range(min(workers, len(waiting)))]
-    free = list(every)
-    under_way: dict[Future[Entry], tuple[Task, _Worker]] = {}
-    try:
+class _Workers:
+    """Processes of their own, for as long as the context lasts."""
+
+    def __init__(self, count: int) -> None:
+        self._every = [_Worker() for _ in range(count)]
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._every:
+            worker.close()
+
+    def do(self, pending: Sequence[Task], stop: Stop) -> Iterator[Entry]:
+        """Do tasks; what a worker had when it died is tried once more."""
+        waiting, free = deque(pending), list(self._every)
+        retried: set[Task] = set()
+        under_way: dict[Future[Entry], tuple[Task, _Worker]] = {}
         while waiting or under_way:
             if stop():
                 waiting.clear()
@@ -421,9 +432,6 @@ def _in_processes(workers: int, pending: Sequence[Task], stop: Stop) -> Iterator
                         continue
                     entry = _lost(task)
                 yield entry
-    finally:
-        for worker in every:
-            worker.close()
 
 
 def _lost(task: Task) -> Entry:

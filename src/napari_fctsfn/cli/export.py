@@ -93,18 +93,9 @@ def _labels(
 
     opened = open_session(source)
     opened.journal.close()
-    session = opened.session
-    models = {a.model for planes in session.objects.values() for a in planes.values() if a.model}
-    clicks = sum(len(a.clicks) for planes in session.objects.values() for a in planes.values())
-    provenance |= {"models": ", ".join(sorted(models)), "clicks": str(clicks)}
-    notes = {label: session.note(label) for label in session.objects}
+    names, classes, origin = opened.session.told()
     about = About(
-        name or read_header(source).image.name,
-        scale,
-        unit,
-        {label: note.name for label, note in notes.items()},
-        {label: note.category for label, note in notes.items()},
-        provenance,
+        name or read_header(source).image.name, scale, unit, names, classes, provenance | origin
     )
     return opened.labels, about
 

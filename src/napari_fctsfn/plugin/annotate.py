@@ -7,6 +7,8 @@ objects.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels
@@ -16,7 +18,7 @@ from qtpy.QtCore import QObject  # type: ignore[attr-defined]
 from napari_fctsfn.plugin.background import single_shot
 from napari_fctsfn.plugin.editing import Editing
 from napari_fctsfn.plugin.keeping import attach, begin, end, kept_channels, reopen
-from napari_fctsfn.plugin.keys import NEXT, POLARITY, REDO, TAKE_UP, UNDO, Keys
+from napari_fctsfn.plugin.keys import Keys
 from napari_fctsfn.plugin.layers import new_labels
 from napari_fctsfn.plugin.predicting import Predicting
 from napari_fctsfn.plugin.propagation import Propagation
@@ -45,6 +47,10 @@ class Annotator(Editing):
 
     Attributes
     ----------
+    actions : dict of str to callable
+        What keys and commands do, by the names of `keys.ACTIONS`; the dock adds its own.
+    keys : Keys
+        The keys that are bound while a session runs.
     propagation : Propagation
         An object on its way through the stack.
 
@@ -68,15 +74,25 @@ class Annotator(Editing):
         self._recheck = single_shot(self, 0, self.sound)
         # napari tells of a stroke before it writes the last pixels of it
         self._stroke = single_shot(self, 0, self._on_stroke)
-        self._keys = Keys(
-            {
-                POLARITY: self.switch_polarity,
-                NEXT: self.next_object,
-                TAKE_UP: self.take_up_pointed,
-                UNDO: self.undo,
-                REDO: self.redo,
-            }
-        )
+        self.actions: dict[str, Callable[[], object]] = {
+            "switch_polarity": self.switch_polarity,
+            "next_object": self.next_object,
+            "take_up_pointed": self.take_up_pointed,
+            "undo": self.undo,
+            "redo": self.redo,
+            "click": partial(self.use_tool, "click"),
+            "box": partial(self.use_tool, "box"),
+            "scribble": partial(self.use_tool, "scribble"),
+            "propagate_both": partial(self.propagate, "both"),
+            "propagate_up": partial(self.propagate, "up"),
+            "propagate_down": partial(self.propagate, "down"),
+            "propagate_between": partial(self.propagate, "between"),
+            "cancel": self.cancel,
+            "doubtful_slice": self.worst_slice,
+            "delete_all": self.delete_all,
+            "renumber": self.renumber,
+        }
+        self.keys = Keys(self.actions)
         self._connections = [
             (viewer.layers.events.removed, self._on_layers),
             (viewer.layers.events.inserted, self._on_layers),
@@ -209,7 +225,7 @@ class Annotator(Editing):
             replaced=self._on_labels_data,
         )
         shapes = self.shaping.begin(labels)
-        self._keys.bind([self.viewer, site.labels, *site.prompts.layers, shapes])
+        self.keys.bind([self.viewer, site.labels, *site.prompts.layers, shapes])
         self.pointing.begin()
         site.show_object()
         self.observe(site)
@@ -221,7 +237,7 @@ class Annotator(Editing):
     def stop(self) -> None:
         """End the annotation: the labels stay, and so does the session in its folder."""
         if self.site is not None:
-            self._keys.release()
+            self.keys.release()
             self.pointing.end()
             self.shaping.end()
             self.looking.end()

@@ -6,6 +6,7 @@ import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 # napari injects the viewer by this annotation, which it looks up when it makes the widget
 import napari.viewer
@@ -18,6 +19,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QFrame,
     QGridLayout,
+    QHBoxLayout,
     QLabel,
     QMenu,
     QProgressBar,
@@ -27,11 +29,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_fctsfn.errors import InputError
 from napari_fctsfn.plugin.annotate import Annotator
 from napari_fctsfn.plugin.channels import ChannelChooser
 from napari_fctsfn.plugin.choosers import LayerChooser
+from napari_fctsfn.plugin.exporting import ExportButton
 from napari_fctsfn.plugin.keeping import annotated, left_behind
-from napari_fctsfn.plugin.keys import NEXT, POLARITY, REDO, UNDO, native
+from napari_fctsfn.plugin.keys import ACTIONS, native, tip
 from napari_fctsfn.plugin.objects import ObjectTable
 from napari_fctsfn.plugin.prompts import NEGATIVE_COLOR, POSITIVE_COLOR
 from napari_fctsfn.plugin.refining import RefineBox
@@ -51,6 +55,8 @@ _WAYS: dict[str, Direction] = {
     "between annotated slices": "between",
 }
 """Where to propagate to."""
+
+_OPEN: WeakSet[AnnotateDock] = WeakSet()
 
 
 class AnnotateDock(QWidget):
@@ -88,13 +94,15 @@ class AnnotateDock(QWidget):
         self.reopen_button = QPushButton("Reopen last session")
         self.reopen_button.clicked.connect(self.reopen)
         self._left_behind: Path | None = None
-        self.positive_button = _kind("●  Object", POSITIVE_COLOR, "white", "the thing itself")
-        self.negative_button = _kind("✕  Background", NEGATIVE_COLOR, "black", "anything else")
-        self.next_button = _action("Next object", NEXT, "Finish this object and take a new label")
-        self.undo_button = _action("Undo", UNDO, "Take the last step back")
-        self.redo_button = _action("Redo", REDO, "Do again what was taken back last")
+        self.positive_button = _kind("●  Object", POSITIVE_COLOR, "white")
+        self.negative_button = _kind("✕  Background", NEGATIVE_COLOR, "black")
+        self.next_button = QPushButton("Next object")
+        self.undo_button, self.redo_button = QPushButton("Undo"), QPushButton("Redo")
         self.tools, self.refine = ToolRow(self.annotator), RefineBox(self.annotator)
         self.objects = ObjectTable(self.annotator)
+        self.export_button = ExportButton(self.annotator)
+        self.keys_button = QPushButton("Keys…")
+        self.keys_button.setToolTip("See and choose the keys of everything the dock can do")
         self.follow_button = QPushButton("Propagate")
         self.follow_button.setToolTip("Find this object in further slices of the stack")
         ways = QMenu(self.follow_button)
@@ -111,10 +119,61 @@ class AnnotateDock(QWidget):
         self.cancel_button.clicked.connect(self.annotator.cancel)
         self.hint, self.status = _text("hint"), _text("status")
         self.status.setStyleSheet("font-weight: bold")
+        self.annotator.actions.update(
+            start=self.start,
+            resume=self.resume,
+            reopen=self.reopen,
+            choose_keys=self.choose_keys,
+            **self.objects.named,
+            **self.export_button.actions_of,
+        )
+        _OPEN.add(self)
         self._lay_out()
         self._connect()
+        self._show_keys()
         self._on_image()
         self._refresh()
+
+    @staticmethod
+    def of(viewer: Any) -> AnnotateDock | None:
+        """The open dock of a viewer, or None."""
+        viewer = getattr(viewer, "__wrapped__", viewer)
+        for dock in list(_OPEN):
+            own = dock.annotator.viewer
+            if getattr(own, "__wrapped__", own) is viewer and not dock.annotator.closed:
+                return dock
+        return None
+
+    def act(self, name: str) -> None:
+        """Do one of `keys.ACTIONS`, as its button and its key do.
+
+        Raises
+        ------
+        InputError
+            If nothing is being annotated that it could be done to.
+        """
+        if self.annotator.session is None and name not in ("start", "reopen", "choose_keys"):
+            raise InputError(f"{ACTIONS[name].title}: press Start in the Annotate dock first")
+        self.annotator.actions[name]()
+
+    def choose_keys(self) -> None:
+        """Let the user choose keys."""
+        from napari_fctsfn.plugin.keydialog import KeyDialog
+
+        if KeyDialog(self).exec():
+            self.annotator.keys.again()
+            self._show_keys()
+            self._refresh()
+
+    def _show_keys(self) -> None:
+        self.next_button.setToolTip(tip("Finish this object and take a new label", "next_object"))
+        self.undo_button.setToolTip(tip("Take the last step back", "undo"))
+        self.redo_button.setToolTip(tip("Do again what was taken back last", "redo"))
+        for button, what in (
+            (self.positive_button, "the thing itself"),
+            (self.negative_button, "anything else"),
+        ):
+            button.setToolTip(f"Click on {what} ({native('switch_polarity')} switches)")
 
     def start(self) -> bool:
         """Begin with what is chosen; return whether that worked."""
@@ -143,7 +202,7 @@ class AnnotateDock(QWidget):
         deadline = time.monotonic() + timeout_ms / 1000
         while time.monotonic() < deadline:
             QApplication.processEvents()
-            if not self.annotator.busy and not self.refine.waits:
+            if not self.annotator.busy and not self.refine.waits and not self.export_button.busy:
                 return True
             time.sleep(0.002)
         return False
@@ -212,6 +271,10 @@ class AnnotateDock(QWidget):
         column.addWidget(self.hint)
         column.addWidget(self.kinds)
         column.addWidget(self.objects, 1)
+        last = QHBoxLayout()
+        last.addWidget(self.export_button)
+        last.addWidget(self.keys_button)
+        column.addLayout(last)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(Scrolling(content))
@@ -230,6 +293,7 @@ class AnnotateDock(QWidget):
         self.positive_button.clicked.connect(lambda: annotator.choose_polarity(True))
         self.negative_button.clicked.connect(lambda: annotator.choose_polarity(False))
         self.next_button.clicked.connect(annotator.next_object)
+        self.keys_button.clicked.connect(self.choose_keys)
         self.undo_button.clicked.connect(annotator.undo)
         self.redo_button.clicked.connect(annotator.redo)
 
@@ -326,6 +390,7 @@ class AnnotateDock(QWidget):
         self.refine.refresh()
         self._refresh_following()
         self.objects.setEnabled(working)
+        self.export_button.setEnabled(working and not self.export_button.busy)
         self.objects.refresh()
         self.hint.setText(hint(annotator, self.image.layer))
         self.status.setText(status(annotator))
@@ -354,19 +419,11 @@ def _text(name: str) -> QLabel:
     return label
 
 
-def _kind(text: str, color: str, ink: str, what: str) -> QPushButton:
+def _kind(text: str, color: str, ink: str) -> QPushButton:
     """A button that chooses what is clicked on; in the colour of its points once it is chosen."""
     button = QPushButton(text)
     button.setCheckable(True)
     button.setStyleSheet(
         f"QPushButton:checked:enabled {{ background-color: {color}; color: {ink}; }}"
     )
-    button.setToolTip(f"Click on {what} ({native(POLARITY)} switches)")
-    return button
-
-
-def _action(text: str, key: str, tip: str) -> QPushButton:
-    """A button with its key in the tooltip."""
-    button = QPushButton(text)
-    button.setToolTip(f"{tip} ({native(key)})")
     return button

@@ -191,6 +191,12 @@ class Editing(Bench):
         if labels:
             self.do(lambda site: site.session.delete(labels, site.labels_of))
 
+    def delete_all(self) -> None:
+        """Delete every object with its clicks, but for protected ones; one step for undo."""
+        if self.session is not None:
+            session = self.session
+            self.delete([n for n in session.objects if not session.note(n).protected])
+
     def merge(self, labels: Sequence[int]) -> None:
         """Make objects one, which gets the smallest of their labels."""
         if len(labels) > 1:

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_fctsfn.plugin.keys import TAKE_UP, native
+from napari_fctsfn.plugin.keys import native
 from napari_fctsfn.session import Note
 
 if TYPE_CHECKING:
@@ -97,9 +97,21 @@ _SLICES = 3
 
 _TAKE_UP_TIP = (
     "Go on with the chosen object: its clicks come back. With none chosen: make the label that is "
-    "picked in the active Labels layer an object. "
-    f"{native(TAKE_UP)} takes up what is under the cursor."
+    "picked in the active Labels layer an object."
 )
+
+
+_NAMED = {
+    "take_up": "Take up",
+    "show": "Show",
+    "merge": "Merge",
+    "delete": "Delete",
+    "reviewed": "Reviewed",
+    "protect": "Protect",
+    "hide": "Hide",
+    "colour": "Colour…",
+}
+"""Entries of the menu that are actions of their own for keys and commands, by their names there."""
 
 
 class ObjectModel(QAbstractTableModel):
@@ -219,7 +231,10 @@ class ObjectTable(QWidget):
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
         self.actions_of: dict[str, tuple[Callable[[], object], str]] = {
-            "Take up": (self._take_up, _TAKE_UP_TIP),
+            "Take up": (
+                self._take_up,
+                f"{_TAKE_UP_TIP} {native('take_up_pointed')} takes up what is under the cursor.",
+            ),
             "Show": (self._jump, "Go to the chosen object"),
             "Merge": (self._merge, "Make the chosen objects one, with the smallest number"),
             "Delete": (self._delete, "Delete the chosen objects; undo brings them back"),
@@ -228,7 +243,12 @@ class ObjectTable(QWidget):
             "Hide": (lambda: self._toggle("hidden"), "Hide, or show again"),
             "Colour…": (self._color, "Choose a colour"),
             "Renumber": (annotator.renumber, "Number all objects from 1 without gaps"),
+            "Delete all": (
+                annotator.delete_all,
+                "All but protected objects; undo brings them back",
+            ),
         }
+        self.named = {name: self.actions_of[text][0] for name, text in _NAMED.items()}
         buttons = QHBoxLayout()
         buttons.setSpacing(2)
         for name in ("Take up", "Show", "Merge", "Delete"):

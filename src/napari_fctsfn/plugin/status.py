@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_fctsfn.plugin.keys import NEXT, POLARITY, native
+from napari_fctsfn.plugin.keys import native
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -74,6 +74,10 @@ def _warning(annotator: Annotator, site: Site, chosen: Image | None) -> str:
     return ""
 
 
+def _switch() -> str:
+    return native("switch_polarity")
+
+
 def _drawing(annotator: Annotator, site: Site) -> str:
     """What an outline shows or what to draw; empty if the next prompt is a click."""
     if annotator.looking.reason == "without":
@@ -82,7 +86,7 @@ def _drawing(annotator: Annotator, site: Site) -> str:
         return f"Drag a box around object {site.session.current}."
     if annotator.tool == "scribble":
         what = "object" if annotator.polarity else "background"
-        return f"Drag along the {what}; {native(POLARITY)} switches between object and background."
+        return f"Drag along the {what}; {_switch()} switches between object and background."
     return ""
 
 
@@ -99,12 +103,12 @@ def _next_click(site: Site, plane: Plane | None) -> str:
         return f"The last click is on object {there}, which is finished and stays as it is."
     if not len(clicks.positive):
         return (
-            f"These clicks say what object {session.current} is not: press {native(POLARITY)} and "
-            "click on the object."
+            f"These clicks say what object {session.current} is not: press {_switch()} and click "
+            "on the object."
         )
     return (
-        f"Click where the mask is wrong; {native(POLARITY)} switches between object and "
-        f"background. {native(NEXT)} goes on to the next object."
+        f"Click where the mask is wrong; {_switch()} switches between object and "
+        f"background. {native('next_object')} goes on to the next object."
     )
 
 
@@ -115,7 +119,9 @@ def _first_click(session: Session, plane: Plane) -> str:
         return f"Click where the mask of object {session.current} is wrong; the rest of it stays."
     if not any(True for _ in session.planes(session.current)):
         return f"Click on the thing that object {session.current} shall be."
-    return f"Click on object {session.current} in this slice, or {native(NEXT)} for the next."
+    return (
+        f"Click on object {session.current} in this slice, or {native('next_object')} for the next."
+    )
 
 
 def _first(annotator: Annotator, has_image: bool) -> str:

@@ -130,6 +130,18 @@ class Ledger:
         """The largest label in use, as far as the session knows."""
         return max([self._highest, self.current, *self._objects])
 
+    def told(self) -> tuple[dict[int, str], dict[int, str], dict[str, str]]:
+        """Names and classes of objects, by label, and where their masks come from."""
+        annotations = [a for planes in self._objects.values() for a in planes.values()]
+        models = sorted({annotation.model for annotation in annotations if annotation.model})
+        clicks = sum(len(annotation.clicks) for annotation in annotations)
+        notes = {label: self.note(label) for label in self.objects}
+        return (
+            {label: note.name for label, note in notes.items()},
+            {label: note.category for label, note in notes.items()},
+            {"models": ", ".join(models), "clicks": str(clicks)},
+        )
+
     def note(self, label: int) -> Note:
         """What is said about an object."""
         return self._notes.get(label, Note())

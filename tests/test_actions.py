@@ -1,0 +1,217 @@
+"""Everything the Annotate dock can do: one function behind button, key and command."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import npe2
+import numpy as np
+import pytest
+import tifffile
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Points
+from napari.utils.key_bindings import coerce_keybinding
+from napari.viewer import Viewer
+from qtpy.QtGui import QKeySequence
+
+from napari_fctsfn._directories import data_directory
+from napari_fctsfn.errors import InputError
+from napari_fctsfn.plugin import commands
+from napari_fctsfn.plugin.keydialog import KeyDialog
+from napari_fctsfn.plugin.keys import ACTIONS, choose_keys, chosen_keys, native
+
+
+def grey(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+
+
+def click(dock: Any, row: float, column: float) -> None:
+    dock.annotator.site.prompts.positive.add([row, column])
+    assert dock.wait_idle()
+
+
+def call(name: str, *arguments: Any) -> Any:
+    """What the palette, a menu or another plugin does."""
+    manager = npe2.PluginManager.instance()
+    manager.discover()
+    return manager.commands.execute(f"napari-fctsfn.{name}", arguments)
+
+
+@pytest.fixture
+def annotated(open_dock: Any) -> Any:
+    """Three objects on a picture."""
+    viewer, dock = open_dock(grey(60, 90))
+    for column in (12, 42, 72):
+        click(dock, 20, column)
+        dock.annotator.next_object()
+    assert dock.wait_idle()
+    return viewer, dock
+
+
+def test_every_action_is_a_command_in_a_menu_and_on_the_dock(annotated: Any) -> None:
+    _, dock = annotated
+    assert set(dock.annotator.actions) == set(ACTIONS)
+    manager = npe2.PluginManager.instance()
+    manager.discover()
+    contributions = manager.get_manifest("napari-fctsfn").contributions
+    titles = {c.id: c.title for c in contributions.commands}
+    listed = {item.command for item in contributions.menus["napari-fctsfn/annotate"]}
+    assert listed == {f"napari-fctsfn.{name}" for name in ACTIONS}
+    for name, action in ACTIONS.items():
+        assert titles[f"napari-fctsfn.{name}"] == f"{action.title} (FCTSFN)"
+        assert callable(getattr(commands, name))
+
+
+def test_commands_do_what_buttons_do(annotated: Any) -> None:
+    viewer, dock = annotated
+    session, labels = dock.annotator.session, dock.annotator.site.labels
+    before = labels.data.copy()
+    dock.objects.choose([1, 3])
+    call("merge", viewer)
+    assert sorted(session.objects) == [1, 2]
+    call("undo", viewer)
+    assert (labels.data == before).all()
+    dock.objects.choose([2])
+    call("protect", viewer)
+    assert session.note(2).protected
+    call("delete_all", viewer)
+    assert set(np.unique(labels.data)) == {0, 2}
+    call("undo", viewer)
+    assert (labels.data == before).all()
+    call("redo", viewer)
+    dock.objects.choose([2])
+    call("protect", viewer)
+    call("renumber", viewer)
+    assert set(np.unique(labels.data)) == {0, 1}
+    for name, tool in (("box", "box"), ("scribble", "scribble"), ("click", "click")):
+        call(name, viewer)
+        assert dock.annotator.tool == tool
+    call("switch_polarity", viewer)
+    assert dock.annotator.polarity is False
+
+
+def test_a_command_says_what_is_missing(make_napari_viewer_proxy: Any) -> None:
+    with pytest.raises(InputError, match="there is no viewer"):
+        call("undo")
+    with pytest.raises(InputError, match="the Annotate dock is not open"):
+        call("undo", ViewerModel())
+    viewer = make_napari_viewer_proxy()
+    _, dock = viewer.window.add_plugin_dock_widget("napari-fctsfn", "Annotate")
+    with pytest.raises(InputError, match="press Start in the Annotate dock first"):
+        call("next_object", viewer)
+    dock.release()
+    with pytest.raises(InputError, match="not open"):
+        call("next_object", viewer)
+
+
+def test_default_keys_do_not_clash_with_those_of_napari() -> None:
+    """But for undo and redo, which do the same, and the path tool of Shapes, which ours lacks."""
+    own = {coerce_keybinding(a.key) for a in ACTIONS.values() if a.key}
+    same = {coerce_keybinding(ACTIONS[name].key) for name in ("undo", "redo")}
+    for kind in (Viewer, Points, Labels, Image):
+        theirs = {coerce_keybinding(str(key)) for key in kind.class_keymap}
+        assert not own & theirs - same, kind
+
+
+def test_keys_of_choice_work_at_once_and_later(annotated: Any, qtbot: Any) -> None:
+    viewer, dock = annotated
+    dialog = KeyDialog(dock)
+    qtbot.addWidget(dialog)
+    dialog.fields["next_object"].setKeySequence(QKeySequence("Ctrl+Shift+M"))
+    dialog.fields["undo"].clear()
+    dialog.accept()
+    assert json.loads((data_directory() / "keys.json").read_text()) == {
+        "next_object": "Control-Shift-M",
+        "undo": "",
+    }
+    assert native("undo") == "“Undo”"
+    keys = dock.annotator.keys
+    keys.again()
+    bound = {str(key) for key in viewer.keymap}
+    assert str(coerce_keybinding("Control-Shift-M")) in bound
+    assert str(coerce_keybinding("N")) not in bound
+    assert str(coerce_keybinding("Control-Z")) not in {
+        str(key) for key in dock.annotator.site.labels.keymap
+    }
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"next_object": "T"}, "T is the key of 'Switch between object and background' and 'Next"),
+        ({"next_object": "Nonsense-Q"}, "is no key"),
+        ({"fly": "F"}, "'fly' is no action"),
+    ],
+)
+def test_keys_that_cannot_be_are_refused(keys: dict[str, str], message: str, qtbot: Any) -> None:
+    with pytest.raises(InputError, match=message):
+        choose_keys(keys)
+    assert chosen_keys() == {name: action.key for name, action in ACTIONS.items()}
+
+
+def test_the_dialog_says_why_keys_cannot_be_and_restores_the_usual_ones(qtbot: Any) -> None:
+    choose_keys({"next_object": "M"})
+    dialog = KeyDialog()
+    qtbot.addWidget(dialog)
+    dialog.fields["next_object"].setKeySequence(QKeySequence("T"))
+    dialog.accept()
+    assert dialog.reason.text().startswith("Not saved: T is the key of")
+    assert chosen_keys()["next_object"] == "M"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"undo": "T"}', '{"undo": 3}', "\x00"])
+def test_a_damaged_file_of_keys_counts_for_nothing(text: str) -> None:
+    data_directory().mkdir(parents=True, exist_ok=True)
+    (data_directory() / "keys.json").write_text(text)
+    assert chosen_keys() == {name: action.key for name, action in ACTIONS.items()}
+
+
+def test_the_documentation_lists_every_action_and_its_key() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "keys.md").read_text(encoding="utf-8")
+    for name, action in ACTIONS.items():
+        assert f"| {action.title} | {action.key} | `{name}` |" in page
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("ome_tiff", "a.ome.tif"), ("ome_zarr", "a.ome.zarr"), ("coco", "a.json"), ("csv", "a.csv")],
+)
+def test_objects_are_exported_with_names(
+    annotated: Any, tmp_path: Path, kind: str, name: str
+) -> None:
+    if kind == "ome_zarr":
+        pytest.importorskip("zarr")
+    _, dock = annotated
+    dock.annotator.describe([1], name="first", category="nucleus")
+    path = tmp_path / name
+    dock.export_button.export(kind, path)
+    assert dock.wait_idle()
+    labels = dock.annotator.site.labels.data
+    if kind == "ome_tiff":
+        assert (tifffile.imread(path) == labels).all()
+    elif kind == "ome_zarr":
+        import zarr
+
+        assert (zarr.open_group(path, mode="r")["0"][...] == labels).all()
+    elif kind == "coco":
+        found = json.loads(path.read_text())["annotations"]
+        assert [(a["object"], a["name"]) for a in found] == [(1, "first"), (2, ""), (3, "")]
+    else:
+        rows = list(csv.DictReader(io.StringIO(path.read_text())))
+        assert [row["class"] for row in rows] == ["nucleus", "", ""]
+        assert [float(row["area"]) for row in rows] == [(labels == n).sum() for n in (1, 2, 3)]
+        assert "intensity_mean" in rows[0]
+
+
+def test_an_export_that_fails_is_told_and_the_session_goes_on(
+    annotated: Any, tmp_path: Path, capsys: Any
+) -> None:
+    _, dock = annotated
+    dock.export_button.export("csv", tmp_path / "no" / "a.csv")
+    assert dock.wait_idle()
+    assert "“a.csv” is not written: No such file or directory." in capsys.readouterr().out
+    assert dock.export_button.isEnabled()
