@@ -120,6 +120,12 @@ def test_clicks_become_masks_as_the_predictor_makes_them(folder, model):
         assert (labels == expected).all()
         assert (tifffile.imread(f"out/p{number}_probability.tif") == probability).all()
         assert read_clicks(f"out/p{number}_clicks_used.json") == records
+        with tifffile.TiffFile(f"out/p{number}_labels.tif") as file:
+            about = file.shaped_metadata[0]
+        assert (about["model"], about["model_sha256"]) == ("tiny", load_model(model).sha256)
+        assert json.loads(about["settings"])["threshold"] == 0.5
+        shown = iio.immeta(f"out/p{number}_overlay.png")
+        assert shown["model_sha256"] == about["model_sha256"]
         table = Path(f"out/p{number}_measurements.csv").read_text().splitlines()
         header, *rows = (line.split(",") for line in table)
         for row, region in zip(rows, regionprops(labels, image), strict=True):
@@ -272,7 +278,7 @@ def test_annotated_slices_are_propagated(folder, model):
     labels[3, 0:5, 0:5] = 9
     tifffile.imwrite("stack_known.tif", labels, photometric="minisblack")
     clicks = {"from": "propagate", "path": "{stem}_known.tif", "slices": [1]}
-    run(a_job(model, inputs={"images": ["stack.tif"]}, clicks=clicks))
+    run(a_job(model, inputs={"images": ["stack.tif"]}, clicks=clicks, outputs={"folder": "out"}))
     found = tifffile.imread("out/stack_labels.tif")
     assert (found[1] == labels[1]).all()
     assert (found[3] == 9).sum() == 25
@@ -298,7 +304,13 @@ def test_a_session_is_replayed_with_another_model(folder, model):
                 patch.apply(labels)
         torch.set_num_threads(threads)
     clicks = {"from": "session", "folder": "sessions/{stem}"}
-    run(a_job(model, inputs={"images": ["images/p0.png"]}, clicks=clicks))
+    job = a_job(
+        model,
+        inputs={"images": ["images/p0.png"]},
+        clicks=clicks,
+        outputs={"folder": "out"},
+    )
+    run(job)
     assert (tifffile.imread("out/p0_labels.tif") == labels).all()
     used = read_clicks("out/p0_clicks_used.json")
     assert [(r.click.pixel, r.click.positive) for r in used] == [
@@ -306,7 +318,7 @@ def test_a_session_is_replayed_with_another_model(folder, model):
         ((30, 40), False),
     ]
     make_picture(folder / "images" / "p0.png", 9)
-    run(a_job(model, inputs={"images": ["images/p0.png"]}, clicks=clicks), status=3)
+    run(job, status=3)
     assert "is a session of" in summary()["failures"][str(folder / "images" / "p0.png")]
 
 
@@ -395,6 +407,10 @@ def test_it_is_stopped_between_images_and_goes_on_later(folder, model):
         ({"model": {"name": "nobody"}}, "nobody"),
         ({"model": {"name": "default", "sha256": "0" * 64}}, "the job names 000000000000"),
         ({"outputs": {"folder": "images/p0.png"}}, "is a file"),
+        (
+            {"clicks": {"from": "session", "folder": "x"}},
+            "outputs.probability is not known where clicks are from session",
+        ),
     ],
 )
 def test_a_bad_job_is_refused_in_one_sentence(folder, model, changes, message):
@@ -436,7 +452,7 @@ def test_a_full_disk_is_told_for_each_image_and_leaves_nothing_half_written(
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("napari_fctsfn.batch.outputs.write_tiff", full)
+    monkeypatch.setattr("napari_fctsfn.batch.outputs.tifffile.imwrite", full)
     output = run(a_job(model), status=3)
     assert output.count("No space left on device") == 3
     assert contents() == {}

@@ -190,7 +190,7 @@ def test_labels_lie_where_the_image_lies_and_have_the_same_bytes_each_time(tmp_p
     outputs = Outputs(folder="out", labels=kind, clicks=False, overlay=False)
     picture = Picture(VOLUME, "zyx", (2.0, 0.5, 0.25), "micrometer")
     found = Segmented(labels, None, {})
-    arguments = (tmp_path, outputs, "a", picture, Normalisation(0, 4000), {}, found)
+    arguments = (tmp_path, outputs, "a", picture, Normalisation(0, 4000), {}, found, {"model": "m"})
     digests = [write_all(*arguments) for _ in range(2)]
     assert digests[0] == digests[1]
     name = names(outputs, "a")["labels"]

@@ -207,6 +207,11 @@ class Job(_Part):
                 f"inputs.chunk {self.inputs.chunk} does not go with clicks from "
                 f"{self.clicks.source}: leave it out"
             )
+        if self.outputs.probability and isinstance(self.clicks, FromPropagation | FromSession):
+            raise ValueError(
+                f"outputs.probability is not known where clicks are from {self.clicks.source}: "
+                f"leave it out"
+            )
         return self
 
 

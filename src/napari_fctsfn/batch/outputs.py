@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import imageio.v3 as iio
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from PIL.PngImagePlugin import PngInfo
 
 from napari_fctsfn._files import replace_file
 from napari_fctsfn.batch.job import Outputs
@@ -18,7 +21,6 @@ from napari_fctsfn.clicks import ClickRecord, write_clicks
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.formats import About, measurements, write_ome_tiff, write_ome_zarr
 from napari_fctsfn.predict import Normalisation
-from napari_fctsfn.predict.images import write_tiff
 from napari_fctsfn.predict.normalisation import as_rgb
 
 _OVERLAY = 512
@@ -55,14 +57,19 @@ def write_all(
     normalisation: Normalisation,
     work: Work,
     found: Segmented,
+    origin: Mapping[str, str],
 ) -> dict[str, str]:
-    """Write everything for an image; SHA-256 of every file by its name."""
+    """Write everything for an image; SHA-256 of every file by its name.
+
+    `origin` says which program, model and settings it comes from; it is in all pictures.
+    """
     paths = {kind: folder / name for kind, name in names(outputs, stem).items()}
     for kind, path in paths.items():
         if kind == "labels":
-            write_labels(path, outputs.labels, found.labels, picture)
-        elif kind == "probability" and found.probability is not None:
-            _write_tiff(path, found.probability, picture)
+            write_labels(path, outputs.labels, found.labels, picture, origin)
+        elif kind == "probability":
+            assert found.probability is not None
+            _write_tiff(path, found.probability, picture, origin)
         elif kind == "clicks":
             write_clicks(path, records(work))
         elif kind == "measurements":
@@ -70,7 +77,7 @@ def write_all(
         else:
             with replace_file(path) as temporary:
                 shown = overlay(picture.pixels, found.labels, normalisation)
-                iio.imwrite(temporary, shown, extension=".png")
+                iio.imwrite(temporary, shown, extension=".png", pnginfo=_png_text(origin))
     return {path.name: digest(path) for path in paths.values()}
 
 
@@ -106,7 +113,13 @@ def _fullest(image: NDArray[Any], labels: NDArray[Any]) -> Index:
     return max(planes_of(image), key=lambda index: int(np.count_nonzero(labels[index])))
 
 
-def write_labels(path: Path, kind: str, labels: NDArray[Any], picture: Picture) -> None:
+def write_labels(
+    path: Path,
+    kind: str,
+    labels: NDArray[Any],
+    picture: Picture,
+    origin: Mapping[str, str] | None = None,
+) -> None:
     """Write labels, whole or not at all.
 
     Parameters
@@ -118,6 +131,8 @@ def write_labels(path: Path, kind: str, labels: NDArray[Any], picture: Picture) 
     labels : array of unsigned int
     picture : Picture
         Their image: its axes and the size of its pixels are written with them.
+    origin : mapping of str to str, optional
+        Where they come from; written with them, too.
 
     Raises
     ------
@@ -125,7 +140,7 @@ def write_labels(path: Path, kind: str, labels: NDArray[Any], picture: Picture) 
         If they do not fit into a PNG, or Zarr is not installed.
     """
     if kind == "tiff":
-        _write_tiff(path, labels, picture)
+        _write_tiff(path, labels, picture, origin or {})
     elif kind == "png":
         if labels.ndim != 2 or labels.dtype.itemsize > 2:
             raise InputError(
@@ -133,9 +148,10 @@ def write_labels(path: Path, kind: str, labels: NDArray[Any], picture: Picture) 
                 f"say tiff"
             )
         with replace_file(path) as temporary:
-            iio.imwrite(temporary, labels, extension=".png")
+            text = _png_text(origin or {})
+            iio.imwrite(temporary, labels, extension=".png", pnginfo=text)
     else:
-        about = about_of(picture)
+        about = replace(about_of(picture), provenance=dict(origin or {}))
         if kind == "ome-zarr":
             write_ome_zarr(path, labels, about, overwrite=True)
         else:
@@ -149,16 +165,20 @@ def about_of(picture: Picture) -> About:
     )
 
 
-def _write_tiff(path: Path, values: NDArray[Any], picture: Picture) -> None:
-    """A TIFF; axes, size of a pixel and unit are in its description where they are known."""
-    if picture.scale is None:
-        write_tiff(path, values)
-        return
-    about = {
-        "axes": spatial_axes(picture).upper(),
-        "scale": list(picture.scale),
-        "unit": picture.unit,
-    }
+def _png_text(origin: Mapping[str, str]) -> PngInfo:
+    info = PngInfo()
+    for key, text in origin.items():
+        info.add_itxt(key, text)
+    return info
+
+
+def _write_tiff(
+    path: Path, values: NDArray[Any], picture: Picture, origin: Mapping[str, str]
+) -> None:
+    """A TIFF; its origin, axes, and if known the size of a pixel are in its description."""
+    about: dict[str, Any] = {"axes": spatial_axes(picture).upper(), **origin}
+    if picture.scale is not None:
+        about |= {"scale": list(picture.scale), "unit": picture.unit}
     with replace_file(path) as temporary:
         tifffile.imwrite(
             temporary, values, compression="zlib", photometric="minisblack", metadata=about

@@ -118,6 +118,10 @@ class Entry:
     seconds : float
     error : str
         Why it failed; empty if it did not.
+    model : str
+        SHA-256 of the model.
+    settings : str
+        Those of the predictor, as JSON.
     """
 
     image: str
@@ -129,6 +133,8 @@ class Entry:
     high: float = 1.0
     seconds: float = 0.0
     error: str = ""
+    model: str = ""
+    settings: str = ""
 
     def line(self) -> str:
         """As it stands in the manifest."""
@@ -199,9 +205,11 @@ def _run(task: Task) -> Entry:
     folder = task.folder()
     folder.mkdir(parents=True, exist_ok=True)
     stem = stem_of(task.path)
+    write = functools.partial(write_all, folder, job.outputs, stem, picture, normalisation)
+    origin = origin_of(job)
     if job.inputs.chunk is None:
         work, found = segment(job, base, task.path, pixels, normalisation, predictor)
-        files = write_all(folder, job.outputs, stem, picture, normalisation, work, found)
+        files = write(work, found, origin)
     else:
         do = functools.partial(
             segment_chunk,
@@ -217,7 +225,7 @@ def _run(task: Task) -> Entry:
             write_piece(piece_path(folder, task.path, task.part, key), do(chunk))
             return Entry(task.image, key, {})
         with assembled(job, folder, task.path, picture, key, do) as (work, found):
-            files = write_all(folder, job.outputs, stem, picture, normalisation, work, found)
+            files = write(work, found, origin)
     means = [float(np.mean(list(planes.values()))) for planes in found.certainty.values()]
     return Entry(
         task.image,
@@ -227,7 +235,19 @@ def _run(task: Task) -> Entry:
         round(min(means), 4) if means else None,
         normalisation.low,
         normalisation.high,
+        model=origin["model_sha256"],
+        settings=origin["settings"],
     )
+
+
+def origin_of(job: Job) -> dict[str, str]:
+    """Program, model and settings, as they are written into what a job makes."""
+    return {
+        "program": f"napari-fctsfn {__version__}",
+        "model": Path(job.model.name).stem,
+        "model_sha256": job.model.sha256 or "",
+        "settings": job.settings.model_dump_json(),
+    }
 
 
 def _normalisation(job: Job, pixels: NDArray[Any]) -> Normalisation:

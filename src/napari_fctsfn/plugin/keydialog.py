@@ -49,6 +49,7 @@ class KeyDialog(QDialog):
         for name, action in ACTIONS.items():
             field = self.fields[name] = QKeySequenceEdit()
             field.setClearButtonEnabled(True)
+            field.setMinimumWidth(170)
             if hasattr(field, "setMaximumSequenceLength"):
                 field.setMaximumSequenceLength(1)
             form.addRow(action.title, field)
@@ -69,7 +70,7 @@ class KeyDialog(QDialog):
         column.addWidget(self.reason)
         column.addWidget(area)
         column.addWidget(buttons)
-        self.resize(460, 560)
+        self.resize(560, 620)
 
     @property
     def keys(self) -> dict[str, str]:
