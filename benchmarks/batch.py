@@ -4,13 +4,15 @@
     python benchmarks/batch.py stack [--images 200] [--rounds 3]
     python benchmarks/batch.py nuclei [--images 8] [--rounds 3]
     python benchmarks/batch.py memory [--images 1000]
+    python benchmarks/batch.py huge [--images 20480]
 
 `kills`: a process with a tiny untrained model is killed with SIGKILL after a random time, again and
 again, each time going on from what its folder holds; in the end the outputs must be those of an
 uninterrupted run, byte by byte. Exit status 1 if they are not. `stack`: slices of 512 x 512 with a
 click on each; `nuclei`: one image of so many rows and columns of the bundled nuclei, all clicked:
 ratios of one run, in which the ways take turns, each in processes of its own whose start counts.
-`memory`: resident memory of one process over many images. Needs an operating system that forks.
+`memory`: resident memory of one process over many images; `huge`: over one image of so many rows
+and columns. Needs an operating system that forks.
 """
 
 from __future__ import annotations
@@ -224,9 +226,49 @@ def memory(images: int) -> int:
     return 0
 
 
+def huge(side: int) -> int:
+    """A Zarr of `side` x `side` uint16 pixels with discs, in chunks of 2048."""
+    import zarr
+
+    rng = np.random.default_rng(0)
+    tile = rng.poisson(400, (1024, 1024)).astype(np.uint16)
+    rows, columns = np.indices(tile.shape)
+    tile[np.hypot(rows - 500, columns - 500) < 60] += 1200
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        array = zarr.create_array(
+            str(folder / "big.zarr"), shape=(side, side), dtype="uint16", chunks=tile.shape
+        )
+        places = [(r, c) for r in range(0, side, 1024) for c in range(0, side, 1024)]
+        for row, column in places:
+            array[row : row + 1024, column : column + 1024] = tile
+        clicked = [(r + 500, c + 500) for r, c in places if not (r | c) & 1024]
+        clicks = [ClickRecord(Click(*place), object=n) for n, place in enumerate(clicked, 1)]
+        write_clicks(folder / "big_clicks.json", clicks)
+        document = {
+            "version": 1,
+            "inputs": {"images": ["big.zarr"], "chunk": 2048, "halo": 128},
+            "clicks": {"from": "files"},
+            "model": {"name": "default"},
+            "outputs": {"folder": "out", "labels": "ome-zarr"},
+        }
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        began = time.perf_counter()
+        planned = batch.plan(batch.parse_job(document), folder)
+        entries = list(batch.execute(planned))
+        assert not batch.finish(planned, entries, 0).failed
+        seconds = time.perf_counter() - began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        print(
+            f"{side} x {side}, {len(clicks)} objects: {seconds:.0f} s, at most {peak:.0f} MB "
+            f"resident, {before:.0f} MB before"
+        )
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["kills", "stack", "nuclei", "memory"])
+    parser.add_argument("what", choices=["kills", "stack", "nuclei", "memory", "huge"])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", type=int)
@@ -236,6 +278,8 @@ def main() -> int:
         return kills(options.kills, options.seed)
     if options.what == "memory":
         return memory(options.images or 1000)
+    if options.what == "huge":
+        return huge(options.images or 20480)
     return speed(
         options.what, options.images or {"stack": 200, "nuclei": 8}[options.what], options.rounds
     )

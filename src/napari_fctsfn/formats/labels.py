@@ -128,7 +128,8 @@ def write_ome_zarr(
     ]
     present: set[int] = set()
     for _, plane in _planes(labels):
-        present.update(np.unique(plane).tolist())
+        for top in range(0, len(plane), _CHUNK):
+            present.update(np.unique(plane[top : top + _CHUNK]).tolist())
     scale = about.scale_of(labels.ndim)
     transformation = [{"type": "scale", "scale": scale}]
     datasets = [{"path": "0", "coordinateTransformations": transformation}]
@@ -153,7 +154,10 @@ def write_ome_zarr(
         )
         chunks = (1,) * (labels.ndim - 2) + tuple(min(n, _CHUNK) for n in labels.shape[-2:])
         array = group.create_array("0", shape=labels.shape, dtype=labels.dtype, chunks=chunks)
-        array[...] = labels
+        for index, plane in _planes(labels):
+            for top in range(0, len(plane), _CHUNK):  # a row of chunks at a time fits into memory
+                box: Any = (*index, slice(top, top + _CHUNK))
+                array[box] = plane[top : top + _CHUNK]
 
 
 def write_coco(path: Path, labels: NDArray[Any], about: About | None = None) -> None:
