@@ -67,7 +67,8 @@ def batch(
         for entry in runs:
             entries.append(entry)
             if entry.error:
-                bar.write(f"{entry.image}: {entry.error}")
+                named = entry.image in entry.error
+                bar.write(entry.error if named else f"{entry.image}: {entry.error}")
     summary = room.finish(planned, entries, time.perf_counter() - began)
     typer.echo(
         f"{planned.folder}: {summary.done} done, {summary.skipped} done before, "
