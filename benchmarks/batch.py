@@ -180,10 +180,10 @@ def speed(what: str, count: int, rounds: int) -> int:
         folder = Path(name)
         clicks = make_large(folder, what, count)
         ways: dict[str, tuple[Any, ...]] = {
-            "loop over the predictor, one thread": (loop, folder, 1),
-            "loop over the predictor, two threads": (loop, folder, 2),
             "one worker": (run, folder, "one", "default", 1, "large.tif", 512),
             "two workers": (run, folder, "two", "default", 2, "large.tif", 512),
+            "loop over the predictor, one thread": (loop, folder, 1),
+            "loop over the predictor, two threads": (loop, folder, 2),
         }
         found: dict[str, list[tuple[float, float]]] = {}
         for number in range(rounds):
