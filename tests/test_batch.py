@@ -398,7 +398,11 @@ def test_it_is_stopped_between_images_and_goes_on_later(folder, model):
     [
         ({"version": 2}, "version 2, newer than 1"),
         ({"color": 1}, "the key color is unknown"),
-        ({"clicks": {"from": "nowhere"}}, "clicks"),
+        ({"outputs": {"foldr": "out"}}, "the key outputs.foldr is unknown: write folder"),
+        ({"clicks": {"from": "tabel"}}, "clicks.from is 'tabel': say files, table, seeds, "),
+        ({"clicks": {"path": "x.csv"}}, "the key clicks.from is missing: say files"),
+        ({"clicks": {"from": "table", "path": "x.csv"}}, "x.csv cannot be read"),
+        ({"clicks": {"from": "table", "colums": {}}}, "the key clicks.colums is unknown: write co"),
         ({"clicks": {"from": "seeds"}}, "radius is missing"),
         ({"settings": {"threshold": 1.5}}, "settings.threshold is '1.5'"),
         ({"normalisation": {"low": 3, "high": 1}}, "low 3.0 is above high 1.0"),
@@ -425,6 +429,66 @@ def test_what_is_no_job_is_refused_in_one_sentence(folder, text):
     result = CliRunner().invoke(app, ["batch", "job.yaml"])
     assert result.exit_code == 2
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_the_job_beside_the_results_runs_from_anywhere(folder, model, monkeypatch):
+    (folder / "jobs").mkdir()
+    (folder / "labels").mkdir()
+    for number in range(3):
+        labels = np.zeros((40, 60), np.uint8)
+        labels[5:20, 10:30] = 1
+        iio.imwrite(f"labels/p{number}.png", labels)
+    monkeypatch.chdir("jobs")
+    clicks = {"from": "masks", "path": "../labels/{stem}.png", "use": "centroids"}
+    inputs = {"images": ["../images/*.png"]}
+    run(a_job(model, inputs=inputs, clicks=clicks, outputs={"folder": "../deep/out"}))
+    monkeypatch.chdir("/")
+    again = CliRunner().invoke(app, ["batch", str(folder / "deep" / "out" / "job.yaml")])
+    assert "0 done, 3 done before" in again.output
+    monkeypatch.chdir(folder)
+    written = yaml.safe_load(Path("deep/out/job.yaml").read_text())
+    assert written["inputs"]["images"] == ["../../images/*.png"]
+    assert (written["clicks"]["path"], written["outputs"]["folder"]) == (
+        "../../labels/{stem}.png",
+        ".",
+    )
+
+
+def points_table(rows: list[str]) -> None:
+    Path("points.csv").write_text("picture,y,x\n" + "\n".join(rows) + "\n")
+
+
+def test_a_points_table_is_looked_at_before_anything_is_done(folder, model):
+    columns = {"row": "y", "column": "x", "image": "picture"}
+    job = a_job(model, clicks={"from": "table", "path": "points.csv", "columns": columns})
+    points_table(["p0,10,15", "p1.png,30,40", "p2,20,50", "p0,30,40", "q7,1,1", "a9,2,2"])
+    assert (
+        "points.csv: 2 of its clicks are on images that inputs.images does not find, such as "
+        in (run(job, "--dry-run"))
+    )
+    assert "3 done" in run(job)
+    assert {record.object for record in read_clicks("out/p0_clicks_used.json")} == {1, 2}
+    # a row more for one picture: the others stay done
+    points_table(["p0,10,15", "p1.png,30,40", "p2,20,50", "p0,30,40", "p1,8,8"])
+    output = run(job)
+    assert "1 done, 2 done before" in output
+    assert "inputs.images" not in output
+    for wrong in ("--dry-run", "--overwrite"):
+        columns["row"] = "why"
+        assert "has no column 'why' for the row: it has picture, y, x" in run(job, wrong, status=2)
+
+
+def test_files_of_an_earlier_run_of_a_failed_image_are_named(folder, model):
+    run(a_job(model))
+    write_clicks("images/p0_clicks.json", [ClickRecord(Click(400, 1))])
+    assert "its files in out are of an earlier run" in run(a_job(model), status=3)
+    assert "its files in out are of an earlier run" in Path("out/index.html").read_text()
+    Path("images/p1_clicks.json").unlink()
+    for path in Path("out").glob("p1_*"):
+        path.unlink()
+    run(a_job(model), status=3)
+    reasons = summary()["failures"]
+    assert "earlier run" not in reasons[str(folder / "images" / "p1.png")]
 
 
 def test_files_of_others_are_not_overwritten_unless_told(folder, model):

@@ -8,11 +8,12 @@ A job file is YAML (or JSON, which is YAML)::
     model: {name: default}
     outputs: {folder: results}
 
-Paths are relative to the folder of the job file.
+Paths are relative to the folder of the job file. Results hold the job too, as it was run.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -257,19 +258,79 @@ def parse_job(document: Any, place: str = "the job") -> Job:
         raise JobError(f"{place}: {_sentence(error)}") from None
 
 
+_KINDS = ("files", "table", "seeds", "masks", "propagate", "session")
+_TAGS = ("Range", "literal['image','job']")
+
+
 def _sentence(error: ValidationError) -> str:
-    """What is wrong first; of a choice of kinds, in the kind that comes nearest."""
-    first = max(error.errors(), key=lambda e: (e["type"] == "value_error", len(e["loc"])))
-    steps = [step for step in first["loc"] if step not in ("Range", "literal['image','job']")]
+    """What is wrong first; of a choice of kinds, in the kind that comes nearest.
+
+    An unknown key comes before a missing one, which it is mostly meant for.
+    """
+    kinds = ("value_error", "extra_forbidden")
+    first = max(error.errors(), key=lambda e: (e["type"] in kinds, len(e["loc"])))
+    steps = [step for step in first["loc"] if step not in _TAGS]
+    if steps[:1] == ["clicks"] and steps[1:2] and steps[1] in _KINDS:
+        del steps[1]
     key = ".".join(str(step) for step in steps)
     match first["type"]:
         case "extra_forbidden":
-            return f"the key {key} is unknown: remove it, or see napari-fctsfn batch --schema"
+            near = difflib.get_close_matches(str(steps[-1]), _keys(), 1)
+            hint = f"write {near[0]}" if near else "remove it"
+            return f"the key {key} is unknown: {hint}, or see napari-fctsfn batch --schema"
+        case "union_tag_invalid":
+            given = str(first["ctx"]["tag"])[:60]
+            return f"clicks.from is {given!r}: say {', '.join(_KINDS[:-1])} or {_KINDS[-1]}"
+        case "union_tag_not_found":
+            return f"the key clicks.from is missing: say {', '.join(_KINDS[:-1])} or {_KINDS[-1]}"
         case "missing":
             return f"the key {key} is missing: add it"
         case _:
             value = str(first["input"])[:60]
             return f"{key or 'it'} is {value!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _keys() -> list[str]:
+    """All keys that a job may have anywhere."""
+    parts = [schema(), *schema()["$defs"].values()]
+    return sorted({key for part in parts for key in part.get("properties", ())})
+
+
+def anchored(job: Job, base: Path, folder: Path) -> Job:
+    """The same job with its paths relative to another folder.
+
+    Parameters
+    ----------
+    job : Job
+    base : Path
+        The folder that its relative paths are relative to now.
+    folder : Path
+        The folder that they shall be relative to; absolute ones stay.
+    """
+
+    def place(path: str) -> str:
+        if Path(path).is_absolute():
+            return path
+        try:
+            return Path(os.path.relpath(base / path, folder)).as_posix()
+        except ValueError:  # another drive
+            return str(base / path)
+
+    clicks = job.clicks.model_dump(by_alias=True)
+    for key in ("path", "folder"):
+        if clicks.get(key):
+            clicks[key] = place(clicks[key])
+    document = job.model_dump(by_alias=True)
+    document["inputs"]["images"] = [place(pattern) for pattern in job.inputs.images]
+    document["outputs"]["folder"] = place(job.outputs.folder)
+    if is_model_path(job.model.name):
+        document["model"]["name"] = place(job.model.name)
+    return Job.model_validate({**document, "clicks": clicks})
+
+
+def is_model_path(name: str) -> bool:
+    """Whether a model is named by its file."""
+    return Path(name).name != name or name.endswith(".safetensors")
 
 
 def write_job(path: Path, job: Job) -> None:

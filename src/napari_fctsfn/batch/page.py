@@ -26,7 +26,9 @@ def page(job: Job, entries: list[Entry]) -> str:
     return (
         f"<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'><title>Batch</title>"
         f"<style>{_STYLE}</style></head><body>\n<h1>{len(entries)} images, {failed} failed</h1>\n"
-        f"<p>Model {model}. Failed images first, then those of which the model is least sure.</p>\n"
+        f"<p>Model {model}. Failed images first, then those of which the model is least sure: "
+        f"<i>certainty</i> is the overlap (IoU) with the true mask that it expects of its worst "
+        f"object, 0 to 1.</p>\n"
         f"<ul>\n{''.join(_item(entry) for entry in ordered)}</ul>\n</body></html>\n"
     )
 
@@ -42,4 +44,5 @@ def _item(entry: Entry) -> str:
     picture = next((file for file in entry.files if file.endswith("_overlay.png")), None)
     image = f"<img src='{escape(picture)}' alt='{name}' loading='lazy'>" if picture else ""
     sure = "" if entry.certainty is None else f", certainty {entry.certainty:.2f}"
-    return f"<li>{image}<b>{name}</b><br>{entry.objects} objects{sure}</li>\n"
+    objects = f"{entry.objects} object{'s' * (entry.objects != 1)}"
+    return f"<li>{image}<b>{name}</b><br>{objects}{sure}</li>\n"

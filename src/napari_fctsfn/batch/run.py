@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,19 @@ from typing import Any
 import numpy as np
 
 from napari_fctsfn._files import remove_parts, replace_file
-from napari_fctsfn.batch.job import Job, JobError, Range, read_job, write_job
+from napari_fctsfn.batch.job import (
+    FromTable,
+    Job,
+    JobError,
+    Range,
+    anchored,
+    is_model_path,
+    read_job,
+    write_job,
+)
 from napari_fctsfn.batch.page import page
 from napari_fctsfn.batch.pictures import digest, is_picture, stem_of
+from napari_fctsfn.batch.sources import strangers
 from napari_fctsfn.batch.task import (
     Entry,
     Task,
@@ -64,12 +74,15 @@ class Plan:
         All images, in the order of their paths.
     kept : dict of str to Entry
         Images that were done before and need not be done again, by path.
+    warning : str
+        What is probably not meant so, as a sentence; empty if there is nothing.
     """
 
     job: Job
     base: Path
     tasks: tuple[Task, ...]
     kept: dict[str, Entry]
+    warning: str = ""
 
     @property
     def folder(self) -> Path:
@@ -115,12 +128,13 @@ def plan(job: Job, base: Path, overwrite: bool = False) -> Plan:
 
     Raises
     ------
-    JobError
-        If there is no image, two have the same stem, the model is not the one named, or an output
-        is in the way.
+    InputError
+        If there is no image, two have the same stem, the model is not the one named, a points table
+        cannot be read or lacks a column, or an output is in the way.
     """
     base = base.resolve()
     images = find_images(job, base)
+    warning = strangers(job.clicks, base, images) if isinstance(job.clicks, FromTable) else ""
     model = load_model(resolve_model(_model_path(job.model.name, base)))
     if job.model.sha256 not in (None, model.sha256):
         raise JobError(
@@ -141,8 +155,8 @@ def plan(job: Job, base: Path, overwrite: bool = False) -> Plan:
         raise JobError(f"outputs.folder {folder} is a file: name a folder")
     before = read_manifest(folder)
     kept = {task.image: e for task in tasks if (e := _kept(task, before, folder)) is not None}
-    found = Plan(job, base, tasks, kept)
-    if not overwrite and not _own(folder, given):
+    found = Plan(job, base, tasks, kept, warning)
+    if not overwrite and not _own(folder, given, base):
         for task in found.pending:
             for name in output_names(task):
                 if (folder / name).exists():
@@ -173,7 +187,8 @@ def find_images(job: Job, base: Path) -> list[Path]:
                 path,
             )
         )
-        matches = sorted(m for m in root.glob(str(rest)) if is_picture(m))
+        below = (Path(os.path.normpath(m)) for m in root.glob(str(rest)))
+        matches = sorted(m for m in below if is_picture(m))
         whole = {m for m in matches if m.is_dir()}
         matches = [m for m in matches if not (outputs != base and outputs in m.resolve().parents)]
         matches = [m for m in matches if whole.isdisjoint(m.parents)]  # not the parts of a Zarr
@@ -249,7 +264,7 @@ def execute(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_parts(folder, [n for task in planned.pending for n in output_names(task)])
-        write_job(folder / JOB, planned.job)
+        write_job(folder / JOB, anchored(planned.job, planned.base, folder))
         _write_manifest(folder, planned.kept.values())
     except OSError as error:
         raise JobError(f"{folder} cannot be written: {error.strerror}") from None
@@ -262,7 +277,7 @@ def execute(
         do = pool.do
     else:
         do = _here
-    return _recorded(_rounds(planned.pending, do, end, stop or (lambda: False), advance), folder)
+    return _recorded(_rounds(planned.pending, do, end, stop or (lambda: False), advance), planned)
 
 
 def _rounds(
@@ -282,10 +297,16 @@ def _rounds(
             yield entry
 
 
-def _recorded(entries: Iterator[Entry], folder: Path) -> Iterator[Entry]:
+def _recorded(entries: Iterator[Entry], planned: Plan) -> Iterator[Entry]:
     """The same entries, each written into the manifest first."""
+    folder = planned.folder
+    outputs = {task.image: output_names(task) for task in planned.pending}
     with (folder / MANIFEST).open("a", encoding="utf-8") as manifest:
-        for entry in entries:
+        for found in entries:
+            entry = found
+            if found.error and any((folder / name).exists() for name in outputs[found.image]):
+                error = f"{found.error}; its files in {folder.name} are of an earlier run"
+                entry = replace(found, error=error)
             manifest.write(entry.line() + "\n")
             manifest.flush()
             os.fsync(manifest.fileno())
@@ -349,19 +370,19 @@ def _kept(task: Task, before: dict[str, Entry], folder: Path) -> Entry | None:
     return entry if same else None
 
 
-def _own(folder: Path, job: Job) -> bool:
+def _own(folder: Path, job: Job, base: Path) -> bool:
     """Whether what is in a folder was written by this job, perhaps with other settings."""
     try:
         other = read_job(folder / JOB)
     except JobError:
         return False
-    return (other.inputs.images, other.outputs.folder) == (job.inputs.images, job.outputs.folder)
+    mine = {os.path.normpath(base / pattern) for pattern in job.inputs.images}
+    return mine == {os.path.normpath(folder / pattern) for pattern in other.inputs.images}
 
 
 def _model_path(name: str, base: Path) -> str:
     """A model file's path is relative to the job too."""
-    is_path = Path(name).name != name or name.endswith(".safetensors")
-    return str((base / name).resolve()) if is_path else name
+    return str((base / name).resolve()) if is_model_path(name) else name
 
 
 def _here(pending: Sequence[Task], stop: Stop) -> Iterator[Entry]:

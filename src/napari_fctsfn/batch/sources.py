@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import math
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,9 @@ from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.predict import Normalisation
 from napari_fctsfn.stack import guide_clicks
+
+_Rows = list[tuple[int, Mapping[str, str]]]
+_Table = dict[str, _Rows]
 
 _TRUE = {"true", "1", "1.0", "yes", "positive"}
 _FALSE = {"false", "0", "0.0", "no", "negative"}
@@ -68,31 +73,80 @@ def from_table(source: FromTable, base: Path, image: Path, pixels: NDArray[Any])
     InputError
         If the table cannot be read, lacks a column, or has no click on this image.
     """
-    path = base / source.path
-    placed = list(_placed(path, source.columns, image))
+    placed = rows_of(source, base, image)
     if not placed:
-        raise InputError(f"{path} has no click on {image.name}: look at its column of images")
+        raise InputError(
+            f"{base / source.path} has no click on {image.name}: look at its column of images"
+        )
     return arrange(pixels, placed, [])
 
 
-def _placed(path: Path, columns: Columns, image: Path) -> Iterator[Placed]:
-    """The clicks on an image, in the order of the table."""
+def rows_of(source: FromTable, base: Path, image: Path) -> list[Placed]:
+    """The clicks on an image in a points table, in its order.
+
+    Raises
+    ------
+    InputError
+        If the table cannot be read, lacks a column, or has a row that says no click.
+    """
+    path, columns = base / source.path, source.columns
+    table = _table(path, columns)
+    if columns.image is None:
+        rows = table.get("", [])
+    else:
+        rows = [row for name in {stem_of(image), image.name} for row in table.get(name, [])]
+    return list(_placed(path, columns, sorted(rows, key=operator.itemgetter(0))))
+
+
+def strangers(source: FromTable, base: Path, images: Sequence[Path]) -> str:
+    """What is to be said of rows of a points table that name no image of the job.
+
+    Raises
+    ------
+    InputError
+        If the table cannot be read or lacks a column.
+    """
+    path = base / source.path
+    table = _table(path, source.columns)
+    known = {name for image in images for name in (stem_of(image), image.name)} | {""}
+    left = {name: len(rows) for name, rows in table.items() if name not in known}
+    if not left:
+        return ""
+    return (
+        f"{path.name}: {sum(left.values())} of its clicks are on images that inputs.images does "
+        f"not find, such as {min(left)!r}: they are left out"
+    )
+
+
+def _table(path: Path, columns: Columns) -> _Table:
+    """A table's rows and their line numbers, by what its column of images holds."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        stamp = path.stat()
+        return _read_table(path, columns, stamp.st_mtime_ns, stamp.st_size)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the points table {path} cannot be read: {error}") from None
+
+
+@functools.lru_cache(maxsize=1)
+def _read_table(path: Path, columns: Columns, _changed: int, _size: int) -> _Table:
+    text = path.read_text(encoding="utf-8-sig")
     reader = csv.DictReader(io.StringIO(text, newline=""))
     present = reader.fieldnames or []
     for role, name in columns.model_dump(exclude_none=True).items():
         if name not in present:
             raise InputError(
-                f"{path} has no column {name!r} for the {role}: it has {', '.join(present)}"
+                f"{path} has no column {name!r} for the {role}: it has {', '.join(present)}; name "
+                f"it in clicks.columns.{role}"
             )
-    number = 0
+    table: _Table = {}
     for line, row in enumerate(reader, 2):
-        if columns.image and row[columns.image] not in (stem_of(image), image.name):
-            continue
-        number += 1
+        table.setdefault(row[columns.image] if columns.image else "", []).append((line, row))
+    return table
+
+
+def _placed(path: Path, columns: Columns, rows: _Rows) -> Iterator[Placed]:
+    """The clicks that rows of a table say."""
+    for number, (line, row) in enumerate(rows, 1):
         yield Placed(
             Click(
                 _number(row, columns.row, path, line),

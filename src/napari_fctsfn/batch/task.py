@@ -42,6 +42,7 @@ from napari_fctsfn.batch.sources import (
     from_seeds,
     from_table,
     labels_like,
+    rows_of,
 )
 from napari_fctsfn.batch.work import (
     Segmented,
@@ -155,13 +156,16 @@ def task_key(task: Task) -> str:
     for part in (
         __version__,
         job.inputs.model_dump_json(exclude={"images"}),
-        job.clicks.model_dump_json(),
+        job.clicks.model_dump_json(exclude={"path", "folder"}),
         job.model.sha256 or "",
         job.model_dump_json(include={"normalisation", "settings"}),
         json.dumps(outputs),
     ):
         found.update(part.encode() + b"\0")
-    for path in [task.path, *_click_files(job, Path(task.base), task.path)]:
+    base = Path(task.base)
+    if isinstance(job.clicks, FromTable):
+        found.update(repr(rows_of(job.clicks, base, task.path)).encode())
+    for path in [task.path, *_click_files(job, base, task.path)]:
         try:
             found.update(digest(path).encode())
         except OSError as error:
@@ -226,12 +230,12 @@ def _run(task: Task) -> Entry:
             return Entry(task.image, key, {})
         with assembled(job, folder, task.path, picture, key, do) as (work, found):
             files = write(work, found, origin)
-    means = [float(np.mean(list(planes.values()))) for planes in found.certainty.values()]
+    means = [float(np.mean(list(planes.values()))) for planes in found.certainty.values() if planes]
     return Entry(
         task.image,
         key,
         files,
-        len(means),
+        len(found.certainty),
         round(min(means), 4) if means else None,
         normalisation.low,
         normalisation.high,
@@ -345,7 +349,7 @@ def _propagated(
     certainty: dict[int, dict[tuple[int, ...], float]] = {label: {} for label in known}
     for outcome, step in propagate(stack, labels, known, source.direction):
         certainty[outcome.label][step.index,] = step.score
-    return {}, Segmented(labels, None, {k: v for k, v in certainty.items() if v})
+    return {}, Segmented(labels, None, certainty)
 
 
 def _session(
@@ -376,7 +380,7 @@ def _session(
             if len(annotation.clicks) and plane.axes == (leading, leading + 1):
                 index = tuple(i for i in plane.index if i is not None)
                 work.setdefault(label, {})[index] = Clicks(annotation.clicks)
-    return work, Segmented(labels, None, {})
+    return work, Segmented(labels, None, {label: {} for label in session.objects})
 
 
 def _click_files(job: Job, base: Path, image: Path) -> list[Path]:
@@ -385,8 +389,6 @@ def _click_files(job: Job, base: Path, image: Path) -> list[Path]:
     match source:
         case FromFiles():
             return [click_file(source, base, image)]
-        case FromTable():
-            return [base / source.path]
         case FromMasks() | FromPropagation():
             return [beside(source.path, base, image)]
         case FromSession():
@@ -396,7 +398,7 @@ def _click_files(job: Job, base: Path, image: Path) -> list[Path]:
             if not kept:
                 raise InputError(f"{image.name} has no session: there is none in {folder}")
             return kept
-        case FromSeeds():
+        case FromSeeds() | FromTable():
             return []
 
 

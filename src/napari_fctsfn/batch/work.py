@@ -15,6 +15,7 @@ from napari_fctsfn.clicks import Click, Clicks, read_clicks
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.predict import Normalisation
 from napari_fctsfn.predict.images import is_rgb
+from napari_fctsfn.predict.postprocess import drop_unclicked
 
 if TYPE_CHECKING:
     from napari_fctsfn.predict import Prediction, Predictor, Settings
@@ -191,8 +192,10 @@ def replay(
             last = predictor.predict(clicks, before, settings)
         certainty.setdefault(label, {})[index] = _certainty(last)
         box: tuple[int | slice, ...] = (*index, *last.slices)
-        free = labels[box] == 0
-        labels[box][last.mask & free] = label
+        mine = last.mask & (labels[box] == 0)
+        if (settings or predictor.settings).drop_unclicked:
+            mine = drop_unclicked(mine, clicks.scaled((1.0, 1.0), last.bbox[:2]))
+        labels[box][mine] = label
         if probability is not None:
             np.maximum(probability[box], last.probability, out=probability[box])
     return Segmented(labels, probability, certainty)

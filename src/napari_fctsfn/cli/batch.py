@@ -52,6 +52,8 @@ def batch(
     if workers < 1:
         raise InputError(f"--workers {workers}: give 1 or more")
     planned = room.plan(room.read_job(job), job.resolve().parent, overwrite)
+    if planned.warning:
+        typer.echo(planned.warning, err=True)
     if dry_run:
         for task in planned.tasks:
             state = "done before" if task.image in planned.kept else "to do"
