@@ -169,7 +169,7 @@ def replaced(clicks: Clicks, index: int, click: Click) -> Clicks:
     return Clicks((*clicks[:index], click, *clicks[index + 1 :]))
 
 
-OPERATIONS = ("select", "describe", "delete", "merge", "renumber", "propagate", "adopt")
+OPERATIONS = ("select", "describe", "delete", "merge", "renumber", "propagate", "adopt", "accept")
 
 _clicks = st.tuples(
     st.integers(0, 2),
@@ -250,17 +250,37 @@ def operate(bench: Bench, action: str, plane: Plane, row: int, column: int) -> N
         patches = session.merge(chosen, known[: 1 + column % 3], bench.labels_of)
     elif action == "renumber":
         patches = session.renumber(bench.labels_of)
-    elif action in ("propagate", "adopt"):
-        masks = {}
-        for place in (plane, Z0):
-            masks[place] = np.zeros(place.shape(SHAPE), dtype=bool)
-            masks[place][: 1 + row % 3, column % 8 :] = True
-        if action == "adopt":
-            patches = session.adopt(session.highest + 1 + column % 3, masks, bench.labels_of)
-        else:
-            patches = session.propagate(session.current, masks, bench.labels_of, "disk")
+    elif action == "accept":
+        found = found_bars(plane, column % 3, row % 4, column % 9)
+        patches = session.accept(plane, found, bench.labels_of, "disk", 3.0)
+    else:
+        patches = given_bars(session, action, bench, plane, row, column)
     for patch in patches:
         bench.write(patch)
+
+
+def found_bars(plane: Plane, count: int, row: int, column: int) -> list[tuple[Click, np.ndarray]]:
+    """Bars of three rows that do not touch, with a click in each."""
+    found = []
+    shape = plane.shape(SHAPE)
+    for top in range(row, min(row + 4 * count, shape[0]), 4):
+        mask = np.zeros(shape, dtype=bool)
+        mask[top : top + 3, column:] = True
+        found.append((Click(top, column), mask))
+    return found
+
+
+def given_bars(
+    session: Session, action: str, bench: Bench, plane: Plane, row: int, column: int
+) -> tuple[Patch, ...]:
+    """Masks in two slices, propagated or adopted."""
+    masks = {}
+    for place in (plane, Z0):
+        masks[place] = np.zeros(place.shape(SHAPE), dtype=bool)
+        masks[place][: 1 + row % 3, column % 8 :] = True
+    if action == "adopt":
+        return session.adopt(session.highest + 1 + column % 3, masks, bench.labels_of)
+    return session.propagate(session.current, masks, bench.labels_of, "disk")
 
 
 def random_actions(seed: int, number: int) -> list[tuple[str, tuple[int, int, int, bool]]]:
@@ -485,7 +505,7 @@ def test_an_image_is_known_again_and_told_from_others(shape: list[int], seed: in
 
 def test_a_session_is_open_once(tmp_path: Path) -> None:
     bench = Bench(folder=tmp_path / "s")
-    with pytest.raises(SessionError, match="open elsewhere"):
+    with pytest.raises(SessionError, match="open already"):
         open_session(tmp_path / "s")
     bench.journal.close()
     open_session(tmp_path / "s").journal.close()
@@ -560,6 +580,57 @@ def test_an_adopted_mask_leaves_other_objects_their_pixels() -> None:
         bench.session.adopt(1, {Z0: mask}, bench.labels_of)
     with pytest.raises(SessionError, match="all pixels of that mask belong"):
         bench.session.adopt(20, {Z0: mask}, bench.labels_of)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_what_another_object_cuts_off_a_mask_needs_a_click(keep: bool) -> None:
+    bench = Bench()
+    line = np.zeros(SHAPE[1:], dtype=bool)
+    line[:, 12] = True
+    for patch in bench.session.adopt(12, {Z0: line}, bench.labels_of):
+        bench.write(patch)
+    bench.session.next_object()
+    bench.session.refine(Z0, replace(Refinement(), drop_unclicked=not keep))
+    bench.work()
+    bench.click(Z0, 5, 11)
+    mine = bench.labels[0] == bench.session.current
+    assert mine[5, 10]
+    assert mine[5, 13] == keep
+    bench.click(Z0, 5, 14)
+    mine = bench.labels[0] == bench.session.current
+    assert mine[5, 11]
+    assert mine[5, 14]
+    rebuilt = np.zeros_like(bench.labels)
+    rebuild(bench.session.objects, lambda p: bench.image[p.key], RANGE, bench.predictor, rebuilt)
+    assert (rebuilt == bench.labels).all()
+
+
+def test_what_was_found_becomes_objects_in_one_step() -> None:
+    bench = Bench()
+    bench.click(Z0, 5, 5)
+    before = bench.state()
+    masks = np.zeros((3, *SHAPE[1:]), dtype=bool)
+    masks[0, 4:7, 4:9], masks[1, 12:15, 2:6], masks[2, 16:19, 10:12] = True, True, True
+    found = [(Click(5, 8), masks[0]), (Click(13, 3), masks[1]), (Click(17, 11), masks[2])]
+    for patch in bench.session.accept(Z0, found, bench.labels_of, "disk", 4.0):
+        bench.write(patch)
+    assert sorted(bench.session.objects) == [1, 2, 3, 4]
+    for label, mask in enumerate(masks, 2):
+        assert ((bench.labels[0] == label) == (mask & (before_labels(before) != 1))).all()
+        annotation = bench.session.objects[label][Z0]
+        assert (len(annotation.clicks), annotation.extent, annotation.model) == (1, 4.0, "disk")
+    assert bench.session.current == 1
+    assert bench.session.next_object() == 5
+    assert bench.undo()
+    assert bench.undo()
+    assert bench.state() == before
+    assert bench.session.accept(Z0, [], bench.labels_of, "disk", 4.0) == ()
+    assert bench.session.history.can_redo  # nothing found is no step
+
+
+def before_labels(state: tuple[Any, ...]) -> np.ndarray:
+    """The first slice of a state's labels."""
+    return np.frombuffer(state[0], np.uint16).reshape(SHAPE)[0]
 
 
 def test_a_protected_object_is_closed_to_everything() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from napari_fctsfn.stack import (
     report,
     worst_first,
 )
+from napari_fctsfn.stack.trust import Trust, weigh, wrong_masks
 
 RANGE = Normalisation(0.0, 1.0)
 
@@ -39,18 +41,25 @@ class BrightPredictor:
 
     settings = Settings()
 
-    def __init__(self, certainty: float = 0.9) -> None:
-        self.certainty = certainty
+    def __init__(self) -> None:
         self.image = np.zeros((0, 0))
 
     def set_image(self, image: Any, normalisation: Any = None, key: Any = None) -> None:
         self.image = np.asarray(image)
 
-    def predict(self, clicks: Any, previous: Any = None, settings: Any = None) -> Prediction:
+    def adapt(self, examples: Any, truth: Any, settings: Any = None) -> Any:
+        return "adjusted"
+
+    def finish(self, prediction: Any, clicks: Any, settings: Any) -> Prediction:
+        return replace(prediction, mask=prediction.probability > settings.threshold)
+
+    def predict(
+        self, clicks: Any, previous: Any = None, settings: Any = None, adjustment: Any = None
+    ) -> Prediction:
         parts, _ = label(self.image > 0.5)
         chosen = {int(parts[click.pixel]) for click in clicks.positive} - {0}
         mask = np.isin(parts, list(chosen))
-        probability = mask * np.float32(self.certainty)
+        probability = mask * np.float32(0.9 * self.image.max())
         return Prediction(mask, probability, (0, 0, *mask.shape), mask.shape)
 
 
@@ -68,10 +77,15 @@ def tube(length: int = 10, drift: float = 1.5, radius: float = 7) -> np.ndarray:
 
 
 def follow_all(
-    volume: np.ndarray, labels: np.ndarray, slices: list[int], direction: Any = "both", **rule: Any
+    volume: np.ndarray,
+    labels: np.ndarray,
+    slices: list[int],
+    direction: Any = "both",
+    objects: list[int] | None = None,
+    **rule: Any,
 ) -> dict[int, Any]:
     stack = Stack(BrightPredictor(), volume.__getitem__, RANGE, lambda index: index)
-    known = annotated(labels, slices)
+    known = annotated(labels, slices, objects)
     runs = propagate(stack, labels, known, direction, Rule(**rule))
     return {outcome.label: outcome for outcome, _ in runs}
 
@@ -161,11 +175,12 @@ def test_it_stops_where_the_object_changes_and_says_why(change: Any, reason: str
 
 def test_it_stops_where_the_model_is_unsure() -> None:
     volume = tube()
+    volume[4:] *= 0.75
     labels = np.zeros(volume.shape, np.uint16)
     labels[0] = volume[0] > 0.5
     outcome = follow_all(volume, labels, [0], certainty=0.95)[1]
-    assert outcome.stopped_at == [1]
-    assert outcome.reasons == ["mean probability 0.90"]
+    assert outcome.stopped_at == [4]
+    assert outcome.reasons == ["mean probability 0.75"]
 
 
 def test_other_objects_and_annotated_slices_are_never_overwritten() -> None:
@@ -175,7 +190,7 @@ def test_other_objects_and_annotated_slices_are_never_overwritten() -> None:
     labels[2][(volume[2] > 0.5) & (labels[2] == 0)] = 1
     labels[8][(volume[8] > 0.5) & (labels[8] == 0)] = 1
     before = labels.copy()
-    outcomes = follow_all(volume, labels, [2, 8])
+    outcomes = follow_all(volume, labels, [2, 8], objects=[1])
     assert (labels[before == 3] == 3).all()
     for z in (2, 8):
         assert (labels[z] == before[z]).all()
@@ -297,3 +312,52 @@ def test_the_slices_farthest_from_any_click_are_looked_at_first(found, clicked):
     if clicked:
         away = [min(abs(z - k) for k in clicked) for z in queue]
         assert away == sorted(away, reverse=True)
+
+
+def seen(probability: np.ndarray) -> Prediction:
+    mask = probability > 0.5
+    return Prediction(mask, probability.astype(np.float32), (0, 0, *mask.shape), mask.shape)
+
+
+@given(st.integers(0, 10_000), st.integers(8, 25))
+@settings(max_examples=20, deadline=None)
+def test_wrong_masks_are_near_the_known_one_and_repeatable(seed: int, radius: int) -> None:
+    mask = disc((90, 100), 45, 50, radius)
+    masks = list(wrong_masks(mask, seed))
+    again = list(wrong_masks(mask, seed))
+    assert len(masks) == 4
+    assert all((a == b).all() for a, b in zip(masks, again, strict=True))
+    for wrong in masks:
+        common = (wrong & mask).sum() / (wrong | mask).sum()
+        assert common > 0.3
+    assert any((wrong != mask).any() for wrong in masks)
+
+
+def test_wrong_masks_are_smaller_and_larger_in_turn() -> None:
+    mask = disc((90, 100), 45, 50, 17)
+    sizes = np.array([[wrong.sum() for wrong in wrong_masks(mask, seed)] for seed in range(20)])
+    smaller, larger = sizes[:, [0, 2]].mean(), sizes[:, [1, 3]].mean()
+    assert smaller < mask.sum() < larger
+
+
+def test_a_network_that_knows_is_believed_and_one_that_guesses_is_not() -> None:
+    mask = disc((90, 100), 45, 50, 20)
+    wrong = list(wrong_masks(mask, 0))
+    noise = np.random.default_rng(0).random(mask.shape)
+    knows = weigh(mask, [(seen(np.where(mask, 0.9, 0.1)), each) for each in wrong])
+    guesses = weigh(mask, [(seen(noise), each) for each in wrong])
+    other = disc(mask.shape, 48, 54, 19)
+    assert (
+        knows.apply(np.where(mask, 0.9, 0.1).astype(np.float32), other) > 0.5
+    ).sum() == mask.sum()
+    followed = guesses.apply(noise.astype(np.float32), other) > 0.5
+    assert (followed & other).sum() / (followed | other).sum() > 0.8
+    assert knows.network > 10 * guesses.network
+
+
+def test_where_nothing_can_be_learnt_the_network_alone_counts() -> None:
+    full = np.ones((20, 20), bool)
+    assert weigh(full, []) == Trust()
+    assert weigh(full, [(seen(np.full((20, 20), 0.7)), full)]) == Trust()
+    probability = np.full((20, 20), 0.7, np.float32)
+    assert Trust().apply(probability, full) is probability

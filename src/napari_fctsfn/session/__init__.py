@@ -1,7 +1,7 @@
 """The annotator's document without Qt: objects, clicks, masks, and undo and redo of all of it."""
 
 from napari_fctsfn.session.annotation import Annotation, Note, Replay
-from napari_fctsfn.session.folders import last_session, new_session_folder
+from napari_fctsfn.session.folders import annotated_files, last_session, new_session_folder
 from napari_fctsfn.session.identity import ImageIdentity
 from napari_fctsfn.session.journal import Journal, Opened, is_empty, open_session, read_header
 from napari_fctsfn.session.ledger import SessionError, Step
@@ -29,6 +29,7 @@ __all__ = [
     "Session",
     "SessionError",
     "Step",
+    "annotated_files",
     "box_clicks",
     "clip_box",
     "is_empty",

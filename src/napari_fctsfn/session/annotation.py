@@ -38,6 +38,8 @@ class Annotation:
     extent : float
         Longest side of objects accepted before it, in pixels, which its first look was told; 0 if
         there were too few.
+    followed : bool
+        Whether it was only propagated: nobody has clicked or painted there.
     """
 
     clicks: Clicks
@@ -48,6 +50,7 @@ class Annotation:
     box: DrawnBox | None = None
     refinement: Refinement = USUAL
     extent: float = 0.0
+    followed: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -170,10 +173,34 @@ def plan(
     return Replay(label, plane, clicks, given, base, box, refinement, extent)
 
 
-def owned(label: int, mask: NDArray[np.bool_], labels: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """The pixels of a mask that an object gets: those that no other object has."""
-    free: NDArray[np.bool_] = (labels == 0) | (labels == label)
+def owned(
+    replay: Replay,
+    mask: NDArray[np.bool_],
+    labels: NDArray[np.integer],
+    origin: tuple[int, int] = (0, 0),
+) -> NDArray[np.bool_]:
+    """The pixels of a mask that an object gets: those that no other object has.
+
+    Where others cut it to pieces, those without a click are dropped, unless the refinement keeps
+    them or the replay starts from a given mask, whose pieces somebody may have drawn.
+
+    Parameters
+    ----------
+    replay : Replay
+    mask : array of bool, shape (rows, columns)
+    labels : array of int, shape (rows, columns)
+        Of the slice, or of the part of it that holds the mask.
+    origin : (int, int)
+        Where mask and labels begin in the slice.
+    """
+    free: NDArray[np.bool_] = (labels == 0) | (labels == replay.label)
     mine: NDArray[np.bool_] = mask & free
+    cut = int(mine.sum()) < int(mask.sum())
+    if cut and replay.given is None and replay.refinement.drop_unclicked:
+        # predict imports torch, which takes a second, and the session alone needs none of it
+        from napari_fctsfn.predict.postprocess import drop_unclicked
+
+        return drop_unclicked(mine, replay.clicks.scaled((1.0, 1.0), origin))
     return mine
 
 
@@ -191,7 +218,7 @@ def write(
     replay : Replay
         Names the object and the slice.
     mask : array of bool, shape (rows, columns)
-        The new mask.
+        What the object gets of the new mask, from `owned`.
     labels : array of int, shape (rows, columns)
         The labels of the slice as they are.
     origin : (int, int)

@@ -77,6 +77,7 @@ class _Annotation(_Part):
     )
     refinement: Refinement = USUAL
     extent: FiniteFloat = Field(0.0, ge=0, description="of objects accepted before, in pixels")
+    followed: bool = Field(False, description="whether it was only propagated")
 
 
 class _Edit(_Part):
@@ -243,6 +244,7 @@ def _describe(annotation: Annotation) -> _Annotation:
         box=annotation.box,
         refinement=annotation.refinement,
         extent=annotation.extent,
+        followed=annotation.followed,
     )
 
 
@@ -257,7 +259,15 @@ def _annotation(piece: _Annotation, size: tuple[int, int]) -> Annotation:
     mask = _unpacked(piece.mask, size)
     base = min(piece.base, len(clicks))
     return Annotation(
-        clicks, mask, given, base, piece.model, piece.box, piece.refinement, piece.extent
+        clicks,
+        mask,
+        given,
+        base,
+        piece.model,
+        piece.box,
+        piece.refinement,
+        piece.extent,
+        piece.followed,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_fctsfn.clicks import Clicks
+from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.session.annotation import Annotation, Note, Replay
 from napari_fctsfn.session.history import Edit, NoteEdit
 from napari_fctsfn.session.ledger import LabelsOf, Ledger, SessionError
@@ -173,7 +173,7 @@ class ObjectEditing(Ledger):
             own, patch = self._placed(label, plane, mask, labels_of)
             before = self._objects.get(label, {}).get(plane)
             clicks = Clicks() if before is None else before.clicks
-            after = Annotation(clicks, own, own, len(clicks), model)
+            after = Annotation(clicks, own, own, len(clicks), model, followed=not clicks)
             edits.append(Edit(label, plane, before, after))
             patches += patch
         return self._operate("propagate", [label], edits, patches=tuple(patches))
@@ -220,6 +220,58 @@ class ObjectEditing(Ledger):
             raise SessionError("all pixels of that mask belong to objects of this session")
         self.label_in_use(label)
         return self._operate("adopt", [label], edits, patches=tuple(patches), current=label)
+
+    def accept(
+        self,
+        plane: Plane,
+        found: Iterable[tuple[Click, NDArray[np.bool_]]],
+        labels_of: LabelsOf,
+        model: str,
+        extent: float,
+    ) -> tuple[Patch, ...]:
+        """Make objects of what was found by one click each, as one step.
+
+        Parameters
+        ----------
+        plane : Plane
+        found : iterable of (Click, array of bool, shape (rows, columns))
+            Masks without a pixel in common; pixels of other objects stay theirs.
+        labels_of : callable
+        model : str
+            SHA-256 of the model file.
+        extent : float
+            Longest side of objects like these, which the first look at each was told.
+
+        Returns
+        -------
+        tuple of Patch
+            What to write.
+
+        Raises
+        ------
+        SessionError
+            If a click still waits for its mask, or there is no free label.
+        InputError
+            If a click lies outside the slice.
+        """
+        self._check_settled()
+        edits, patches = [], []
+        label = self._free_label() - 1
+        for click, mask in found:
+            label += 1
+            self._check_label(label)
+            Clicks([click]).check_inside(plane.shape(self.shape))
+            own, patch = self._placed(label, plane, mask, labels_of)
+            after = Annotation(
+                Clicks([click]), own, model=model, refinement=self.refinement, extent=extent
+            )
+            edits.append(Edit(label, plane, None, after))
+            patches += patch
+        numbers = [edit.label for edit in edits]
+        if not numbers:
+            return ()
+        self.label_in_use(max(numbers))
+        return self._operate("accept", numbers, edits, patches=tuple(patches))
 
     def _placed(
         self, label: int, plane: Plane, mask: NDArray[np.bool_], labels_of: LabelsOf

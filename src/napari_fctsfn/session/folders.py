@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from napari_fctsfn._directories import data_directory
+from napari_fctsfn.session.identity import ImageIdentity
 from napari_fctsfn.session.journal import is_empty, read_header
 from napari_fctsfn.session.ledger import SessionError
 
@@ -34,7 +36,7 @@ def new_session_folder(name: str) -> Path:
     return folder
 
 
-def last_session(shape: tuple[int, ...], dtype: str) -> Path | None:
+def last_session(shape: tuple[int, ...], dtype: str, source: str = "") -> Path | None:
     """The newest session, with something done in it, of an image of this shape and type.
 
     Whether it is really the same image is seen when it is opened.
@@ -45,16 +47,32 @@ def last_session(shape: tuple[int, ...], dtype: str) -> Path | None:
         Of the image, with the channels of RGB.
     dtype : str
         Of the image.
+    source : str
+        Path of its file, if it is known: sessions of files of another name are left out.
     """
+    name = Path(source).name
+    for folder, image in _sessions():
+        other = Path(image.source).name
+        if (image.shape, image.dtype) == (shape, dtype) and (name == other or not (name and other)):
+            return folder
+    return None
+
+
+def annotated_files() -> set[Path]:
+    """The files of images that have a session with something done in it."""
+    return {Path(image.source) for _, image in _sessions() if image.source}
+
+
+def _sessions() -> Iterator[tuple[Path, ImageIdentity]]:
+    """The newest sessions with something done in them, the newest first, and their images."""
     try:
         folders = sorted(sessions_directory().iterdir(), reverse=True)[:_LOOKED_AT]
     except OSError:
-        return None
+        return
     for folder in folders:
         try:
             image = read_header(folder).image
         except SessionError:
             continue
-        if (image.shape, image.dtype) == (shape, dtype) and not is_empty(folder):
-            return folder
-    return None
+        if not is_empty(folder):
+            yield folder, image

@@ -43,7 +43,9 @@ class Select:
     label: int
 
 
-OperationKind = Literal["brush", "delete", "merge", "renumber", "describe", "propagate", "adopt"]
+OperationKind = Literal[
+    "brush", "delete", "merge", "renumber", "describe", "propagate", "adopt", "accept"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Operation:
 
     Parameters
     ----------
-    kind : {"brush", "delete", "merge", "renumber", "describe", "propagate", "adopt"}
+    kind : {"brush", "delete", "merge", "renumber", "describe", "propagate", "adopt", "accept"}
     labels : tuple of int
         The objects concerned.
     plane : Plane or None

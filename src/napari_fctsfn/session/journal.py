@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,7 @@ from napari_fctsfn._files import replace_file
 from napari_fctsfn.session.document import VERSION, Header, decode, encode
 from napari_fctsfn.session.identity import ImageIdentity
 from napari_fctsfn.session.ledger import Entry, SessionError
+from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.session import Session
 
 _HEADER, _JOURNAL, _LABELS, _LOCK = "session.json", "journal.jsonl", "labels.npz", "lock"
@@ -223,33 +225,18 @@ def open_session(folder: Path, image: ImageIdentity | None = None) -> Opened:
     SessionError
         If it is no session, of another image, of a newer version, or open elsewhere.
     """
-    # predict imports torch, which takes a second, and the session alone needs none of it
-    from napari_fctsfn.predict import Channels, Normalisation
-
     header = read_header(folder)
     if image is not None and not image.same(header.image):
         raise SessionError(f"{folder} is a session of {header.image} and not of {image}")
     labels = _first_labels(folder, header)
-    capacity = min(int(np.iinfo(labels.dtype).max), _HIGHEST)
-    try:
-        normalisation = Normalisation.from_dict(header.normalisation)
-        channels = None if header.channels is None else Channels.from_dict(header.channels)
-    except ValueError as error:
-        raise SessionError(f"{folder / _HEADER} is damaged: {error}") from error
-    session = Session(
-        tuple(header.shape),
-        normalisation,
-        max(int(labels.max()), 0),
-        capacity,
-        channels=channels,
-    )
-    try:
-        data = (folder / _JOURNAL).read_bytes()
-    except FileNotFoundError:
-        data = b""
-    except OSError as error:
-        raise SessionError(f"{folder / _JOURNAL} cannot be read: {error.strerror}") from error
-    end, reason = _follow(data, session, labels)
+    session = _new(folder, header, max(int(labels.max()), 0))
+    data = _journalled(folder)
+
+    def write(_entry: Entry, patches: tuple[Patch, ...]) -> None:
+        for patch in patches:
+            patch.apply(labels[patch.plane.key])
+
+    end, reason = _follow(data, session, write)
     warning = ""
     if reason:
         with replace_file(folder / f"{_JOURNAL}.cut") as path:
@@ -261,6 +248,48 @@ def open_session(folder: Path, image: ImageIdentity | None = None) -> Opened:
     journal = Journal(folder, end)
     session.journal = journal.append
     return Opened(session, labels, journal, warning)
+
+
+def read_history(folder: Path, see: Callable[[Entry], None]) -> Session:
+    """A session as far as its journal is sound, without its labels; it may be open elsewhere.
+
+    Parameters
+    ----------
+    folder : Path
+    see : callable
+        Given each entry of the journal, after it was done.
+
+    Raises
+    ------
+    SessionError
+        If it is no session, or of a newer version.
+    """
+    session = _new(folder, read_header(folder), 0)
+    _follow(_journalled(folder), session, lambda entry, _: see(entry))
+    return session
+
+
+def _new(folder: Path, header: Header, highest: int) -> Session:
+    """The session of a header, before anything was done."""
+    # predict imports torch, which takes a second, and the session alone needs none of it
+    from napari_fctsfn.predict import Channels, Normalisation
+
+    capacity = min(int(np.iinfo(header.dtype).max), _HIGHEST)
+    try:
+        normalisation = Normalisation.from_dict(header.normalisation)
+        channels = None if header.channels is None else Channels.from_dict(header.channels)
+    except ValueError as error:
+        raise SessionError(f"{folder / _HEADER} is damaged: {error}") from error
+    return Session(tuple(header.shape), normalisation, highest, capacity, channels=channels)
+
+
+def _journalled(folder: Path) -> bytes:
+    try:
+        return (folder / _JOURNAL).read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise SessionError(f"{folder / _JOURNAL} cannot be read: {error.strerror}") from error
 
 
 def _first_labels(folder: Path, header: Header) -> NDArray[np.integer[Any]]:
@@ -277,7 +306,9 @@ def _first_labels(folder: Path, header: Header) -> NDArray[np.integer[Any]]:
     return labels
 
 
-def _follow(data: bytes, session: Session, labels: NDArray[np.integer[Any]]) -> tuple[int, str]:
+def _follow(
+    data: bytes, session: Session, take: Callable[[Entry, tuple[Patch, ...]], None]
+) -> tuple[int, str]:
     """Do again what a journal holds; how many bytes are sound, and what is wrong behind them."""
     end = 0
     while end < len(data):
@@ -289,11 +320,11 @@ def _follow(data: bytes, session: Session, labels: NDArray[np.integer[Any]]) -> 
         if line[:9] != b"%08x " % zlib.crc32(line[9:]):
             return end, "a checksum is wrong"
         try:
-            patches = session.follow(decode(line[9:], session))
+            entry = decode(line[9:], session)
+            patches = session.follow(entry)
         except SessionError as error:
             return end, str(error)
-        for patch in patches:
-            patch.apply(labels[patch.plane.key])
+        take(entry, patches)
         end = stop + 1
     return end, ""
 
@@ -303,7 +334,9 @@ def _locked(folder: Path) -> FileLock:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise SessionError(f"the session in {folder} is open elsewhere: close it there") from None
+        raise SessionError(
+            f"the session in {folder} is open already, here or in another program: close it there"
+        ) from None
     except OSError:
         # a folder that cannot be written has no other writer either
         pass

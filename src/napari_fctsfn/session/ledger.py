@@ -176,7 +176,11 @@ class Ledger:
     def follow(self, entry: Entry) -> tuple[Patch, ...]:
         """Do what a journal holds, in its order; return what to write into the labels."""
         if isinstance(entry, Command):
-            if isinstance(entry.action, Operation) and entry.action.kind in ("brush", "adopt"):
+            if isinstance(entry.action, Operation) and entry.action.kind in (
+                "brush",
+                "adopt",
+                "accept",
+            ):
                 self._highest = max(self._highest, *entry.action.labels)
             self.history.forget_undone()
             self._do(entry)
@@ -281,8 +285,8 @@ class Ledger:
             within = bounding_box(mask)
         box = self._where(plane, [replay.label], [] if within is None else [within])
         mask, part = part_of(mask, box), part_of(labels, box)
-        own = Mask.of(owned(replay.label, mask, part), shape, box[:2])
-        return own, write(replay, mask, part, box[:2], shape)
+        own = owned(replay, mask, part, box[:2])
+        return Mask.of(own, shape, box[:2]), write(replay, own, part, box[:2], shape)
 
     def _free_label(self) -> int:
         used = [label for label, planes in self._objects.items() if planes]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_fctsfn.clicks import Clicks
-from napari_fctsfn.session.annotation import Annotation, Replay, write
+from napari_fctsfn.session.annotation import Annotation, Replay, owned, write
 from napari_fctsfn.session.masks import Mask
 from napari_fctsfn.session.plane import Plane
 from napari_fctsfn.session.prompts import DrawnBox, box_mask
@@ -186,6 +186,6 @@ def rebuild(
             else:
                 continue
             view = labels[plane.key]
-            patch = write(replay, mask, view)
+            patch = write(replay, owned(replay, mask, view), view)
             if patch is not None:
                 patch.apply(view)

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 from scipy.ndimage import shift as shifted
 from skimage.registration import phase_cross_correlation
 
-from napari_fctsfn.predict import Normalisation, Prediction, Predictor
+from napari_fctsfn.clicks import Clicks
+from napari_fctsfn.predict import Adjustment, Normalisation, Prediction, Predictor
 from napari_fctsfn.predict.prediction import mask_box
 from napari_fctsfn.stack.guide import guide_clicks
+from napari_fctsfn.stack.trust import Trust, cut, signed_distance, weigh, wrong_masks
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+
 
 _MARGIN = 1.0
 """The slices are matched in the object's box, widened by so many of its sides on either side."""
@@ -38,7 +40,8 @@ class Rule:
     growth : float
         The area changes by this factor at most, either way.
     certainty : float
-        Least mean probability inside the mask.
+        Least mean probability inside the mask, as the network alone sees it, in parts of what it is
+        in the slice where the object is known.
     """
 
     overlap: float = 0.5
@@ -72,7 +75,8 @@ class Step:
     mask : array of bool, shape (rows, columns), or None
         The object's; None where propagation stops.
     score : float
-        How sure it is, 0..1: mean probability inside the mask times its IoU with the slice before.
+        How sure it is, 0..1: mean probability inside the mask, as for `Rule`, times its IoU with
+        the slice before.
     reason : str
         Why it stops; empty if it goes on.
     """
@@ -81,6 +85,22 @@ class Step:
     mask: NDArray[np.bool_] | None
     score: float
     reason: str = ""
+
+
+_LEAST_SURE = 0.3
+"""A network that is less sure of a known object, on the mean, has no say in what is sure."""
+
+_TRUSTED = Trust()
+"""Nothing but the network counts."""
+
+
+@dataclass(frozen=True)
+class _Learnt:
+    """What a slice where the object is known has taught about it."""
+
+    adjustment: Adjustment | None = None
+    trust: Trust = _TRUSTED
+    sure: float = 1.0
 
 
 class Stack:
@@ -108,6 +128,7 @@ class Stack:
         self._read, self._normalisation, self._key = read, normalisation, key
         # Guide clicks only roughly belong to the object: not each is worth being obeyed.
         self._settings = replace(predictor.settings, consistent=False)
+        self._last: tuple[int, NDArray[np.bool_], _Learnt] | None = None
 
     def follow(
         self,
@@ -137,6 +158,7 @@ class Stack:
             One for each slice, until one is not accepted.
         """
         rule, previous = rule or Rule(), start
+        learnt = self._learnt(start, mask) if len(indices) else _Learnt()
         for index in indices:
             moved = self._moved(mask, previous, index)
             if not moved.any():
@@ -145,7 +167,7 @@ class Stack:
             known = None if others is None else others(index)
             step = Step(index, None, 0.0, "")
             for single in (False, True):
-                step = self._find(index, moved, known, single, rule)
+                step = self._find(index, moved, known, single, rule, learnt)
                 if step.mask is not None:
                     break
             yield step
@@ -197,19 +219,52 @@ class Stack:
         others: NDArray[np.integer] | None,
         single: bool,
         rule: Rule,
+        learnt: _Learnt,
     ) -> Step:
         """The object in a slice, given where it should be."""
         self._choose(index)
         clicks = guide_clicks(moved, others, single)
-        prediction = self.predictor.predict(clicks, moved, self._settings)
-        mask = prediction.full_mask()
+        seen = self._predict(clicks, moved, learnt.adjustment)
+        weighed = learnt.trust.apply(seen.probability, cut(moved, seen.bbox))
+        found = replace(seen, probability=weighed)
+        found = self.predictor.finish(found, clicks, self._settings)
+        mask = found.full_mask()
         if others is not None:
             mask &= others == 0
-        sure = _sure(prediction)
+        # the mask before must not vouch for what the network does not see
+        sure = min(_sure(seen.probability, found.mask) / learnt.sure, 1.0)
         reason = rule.refusal(mask, moved, sure)
         common = int((mask & moved).sum())
         score = sure * common / max(int((mask | moved).sum()), 1)
         return Step(index, None if reason else mask, score, reason)
+
+    def _learnt(self, index: int, mask: NDArray[np.bool_]) -> _Learnt:
+        """What a slice where the object is known says about it.
+
+        The network is adjusted to find the known mask from masks that are as wrong as a
+        neighbour's; how far it is believed then is learnt from others.
+        """
+        if self._last is not None and self._last[0] == index and (self._last[1] == mask).all():
+            return self._last[2]
+        self._choose(index)
+        examples = [(guide_clicks(wrong), wrong) for wrong in wrong_masks(mask, seed=1)]
+        adjustment = None
+        if examples:
+            adjustment = self.predictor.adapt(examples, mask, self._settings)
+        trials = [
+            (self._predict(guide_clicks(wrong), wrong, adjustment), wrong)
+            for wrong in wrong_masks(mask, seed=0)
+        ]
+        usual = [_sure(seen.probability, cut(mask, seen.bbox)) for seen, _ in trials]
+        sure = max(float(np.mean(usual)), _LEAST_SURE) if usual else 1.0
+        learnt = _Learnt(adjustment, weigh(mask, trials), sure)
+        self._last = index, mask.copy(), learnt
+        return learnt
+
+    def _predict(
+        self, clicks: Clicks, before: NDArray[np.bool_], adjustment: Adjustment | None
+    ) -> Prediction:
+        return self.predictor.predict(clicks, before, self._settings, adjustment=adjustment)
 
     def _choose(self, index: int) -> None:
         self.predictor.set_image(self._read(index), self._normalisation, key=self._key(index))
@@ -241,9 +296,9 @@ class Stack:
         return found
 
 
-def _sure(prediction: Prediction) -> float:
+def _sure(probability: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     """Mean probability inside the mask; 0 of an empty one."""
-    inside = prediction.probability[prediction.mask]
+    inside = probability[mask]
     return float(inside.mean()) if inside.size else 0.0
 
 
@@ -265,14 +320,7 @@ def blend(one: NDArray[np.bool_], two: NDArray[np.bool_], share: float) -> NDArr
     if box is None:
         return one
     part = slice(box[0], box[2]), slice(box[1], box[3])
-    first, second = (_signed_distance(np.pad(mask[part], 1)) for mask in (one, two))
+    first, second = (signed_distance(np.pad(mask[part], 1)) for mask in (one, two))
     between = np.zeros_like(one)
     between[part] = ((1 - share) * first + share * second > 0)[1:-1, 1:-1]
     return between
-
-
-def _signed_distance(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Distance in pixels to the border of a mask, positive inside."""
-    inside: NDArray[np.float64] = distance_transform_edt(mask)
-    outside: NDArray[np.float64] = distance_transform_edt(~mask)
-    return inside - outside
