@@ -70,7 +70,12 @@ class SquarePredictor:
         self.warmed += 1
 
     def predict(
-        self, clicks: Any, previous: Any = None, settings: Any = None, keep: bool = False
+        self,
+        clicks: Any,
+        previous: Any = None,
+        settings: Any = None,
+        keep: bool = False,
+        adjustment: Any = None,
     ) -> Any:
         from napari_fctsfn.predict import Prediction
 
@@ -88,6 +93,16 @@ class SquarePredictor:
             row, column = click.pixel
             mask[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = click.positive
         return Prediction(mask, mask.astype(np.float32), (0, 0, *shape), shape, 0.875)
+
+    input_size = 320
+
+    def describe(self, box: Any) -> np.ndarray:
+        """Brightness and its square, pixel by pixel."""
+        part = self.image[box[0] : box[2], box[1] : box[3]].astype(np.float32)
+        return np.stack([part, part**2 / 100], axis=2)
+
+    def adapt(self, examples: Any, truth: Any, settings: Any = None) -> None:
+        """A square has nothing to learn."""
 
     def finish(self, prediction: Any, clicks: Any, settings: Any, kept: Any = None) -> Any:
         """A high threshold leaves nothing but rows with a click."""

@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.models import LoadedModel, ModelCard
-from napari_fctsfn.network import NetworkConfig, build_network
+from napari_fctsfn.network import PAPER_NETWORKS, NetworkConfig, build_network, paper_config
 from napari_fctsfn.predict import Normalisation, Prediction, Predictor, Settings, windows
 from napari_fctsfn.predict.region import Region
 
@@ -206,6 +206,39 @@ def test_clicks_are_obeyed(picture, seed):
     assert left[True] <= 0.7 * left[False]
     after = predictor._engine._network.state_dict()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+@pytest.mark.parametrize("name", PAPER_NETWORKS)
+def test_every_network_takes_contradicted_clicks_and_known_masks(name, picture):
+    config = paper_config(name, backbone="lite", fusion_channels=8)
+    predictor = tiny_predictor(config=config)
+    predictor.set_image(picture)
+    clicks = Clicks([Click(40, 50), Click(42, 52, False), Click(90, 170), Click(92, 172, False)])
+    known = np.zeros(picture.shape, bool)
+    known[30:80, 40:120] = True
+    first = predictor.predict(clicks, known)
+    adjustment = predictor.adapt([(clicks, known)], known)
+    adjusted = predictor.predict(clicks, known, adjustment=adjustment)
+    assert adjusted.probability.shape == first.probability.shape
+
+
+def test_an_adjustment_finds_the_known_mask_and_leaves_the_network_alone(picture):
+    predictor = tiny_predictor()
+    predictor.set_image(picture)
+    clicks = Clicks([Click(50, 60), Click(100, 150, False)])
+    known = np.zeros(picture.shape, bool)
+    known[20:110, 30:120] = True
+
+    def loss(adjustment=None):
+        seen = predictor.predict(clicks, known, adjustment=adjustment)
+        top, left, bottom, right = seen.bbox
+        wrong = np.where(known[top:bottom, left:right], 1 - seen.probability, seen.probability)
+        return float(-np.log(np.clip(1 - wrong, 1e-6, 1)).mean())
+
+    before = loss()
+    adjustment = predictor.adapt([(clicks, known)], known)
+    assert loss(adjustment) < 0.9 * before
+    assert loss() == before
 
 
 def test_with_flips_the_mirror_image_has_the_mirrored_mask(predictor, picture):

@@ -1,14 +1,19 @@
-"""Clicks are obeyed: where a mask contradicts one, the features behind the fusion are adjusted.
+"""The features behind the fusion are adjusted, to clicks that are contradicted or to a known mask.
 
 After f-BRS (Sofiiuk et al., CVPR 2020): a scale and a bias for each channel of the fused features
 are optimised until all clicks are satisfied. Only the refiner is gone through backward; the
-streams and the fusion are computed once.
+streams and the fusion are computed once. The same two vectors are fitted to a slice where the
+object is known, and serve in the slices around it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from napari_fctsfn.network import FCTSFN, Fused, ImageFeatures, Scores
 
@@ -20,6 +25,51 @@ _MARGIN = 0.3
 """A click is asked for a probability this far below one, or above zero."""
 _ENOUGH = 0.5
 """The logit that ends the search: scaling back to the slice's pixels must not undo it."""
+
+_FIT_STEPS = 24
+_FIT_RATE = 0.1
+_LEAST = 0.05
+"""The loss is counted in areas of the object, of at least this part of the window."""
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """A scale and a bias for each channel of the fused features.
+
+    Parameters
+    ----------
+    scale, bias : Tensor of float32, shape (1, channels, 1, 1)
+    """
+
+    scale: Tensor
+    bias: Tensor
+
+    @classmethod
+    def none(cls, fused: Fused) -> Adjustment:
+        """One that changes nothing, to be optimised."""
+        shape = (1, fused.features.shape[1], 1, 1)
+        device = fused.features.device
+        return cls(
+            torch.ones(shape, device=device, requires_grad=True),
+            torch.zeros(shape, device=device, requires_grad=True),
+        )
+
+    def refine(self, network: FCTSFN, features: ImageFeatures, fused: Fused) -> Scores:
+        """The scores of fused features that are adjusted."""
+        changed = fused.features * self.scale.to(fused.features.device)
+        changed = changed + self.bias.to(changed.device)
+        coarse = network.fusion.rescore(changed, fused.coarse)
+        return network.refine(features, Fused(changed, coarse, fused.interaction))
+
+    def change(self) -> Tensor:
+        """Mean squared change, a number."""
+        return (self.scale - 1).square().mean() + self.bias.square().mean()
+
+    def step(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        """One step downhill; gradients of the network's weights are not computed."""
+        gradients = torch.autograd.grad(loss, (self.scale, self.bias))
+        self.scale.grad, self.bias.grad = gradients
+        optimizer.step()
 
 
 def contradicted(logit: Tensor, positive: Tensor, negative: Tensor, margin: float = 0.1) -> bool:
@@ -51,16 +101,11 @@ def adjust(
     positive, negative : Tensor of bool, shape (1, 1, rows, columns)
         True at the clicks of each kind.
     """
-    before = fused.features
-    shape = (1, before.shape[1], 1, 1)
-    scale = torch.ones(shape, device=before.device, requires_grad=True)
-    bias = torch.zeros(shape, device=before.device, requires_grad=True)
-    optimizer = torch.optim.Adam([scale, bias], lr=_RATE)
+    adjustment = Adjustment.none(fused)
+    optimizer = torch.optim.Adam([adjustment.scale, adjustment.bias], lr=_RATE)
     with torch.enable_grad():
         for step in range(_STEPS + 1):
-            changed = before * scale + bias
-            coarse = network.fusion.rescore(changed, fused.coarse)
-            scores = network.refine(features, Fused(changed, coarse, fused.interaction))
+            scores = adjustment.refine(network, features, fused)
             if step == _STEPS or not contradicted(
                 scores.logit.detach(), positive, negative, _ENOUGH
             ):
@@ -68,10 +113,39 @@ def adjust(
             probability = scores.logit.float().sigmoid()
             missed = torch.relu(1 - _MARGIN - probability[positive]).square().sum()
             taken = torch.relu(probability[negative] - _MARGIN).square().sum()
-            change = (scale - 1).square().mean() + bias.square().mean()
-            gradients = torch.autograd.grad(missed + taken + _STAY * change, (scale, bias))
-            for parameter, gradient in zip((scale, bias), gradients, strict=True):
-                parameter.grad = gradient
-            optimizer.step()
+            adjustment.step(optimizer, missed + taken + _STAY * adjustment.change())
     quality = None if scores.quality is None else scores.quality.detach()
     return Scores(scores.logit.detach(), scores.coarse.detach(), quality)
+
+
+def fit(
+    network: FCTSFN, examples: Sequence[tuple[ImageFeatures, Fused]], truths: Sequence[Tensor]
+) -> Adjustment:
+    """The adjustment that brings scores nearest to known masks.
+
+    Parameters
+    ----------
+    network : FCTSFN
+        Its weights stay as they are.
+    examples : sequence of (ImageFeatures, Fused)
+        At least one; computed without gradients.
+    truths : sequence of Tensor of float32, shape (1, 1, rows, columns)
+        The object in each of them, 0..1; what is padded may be left out at the far ends.
+
+    Returns
+    -------
+    Adjustment
+        Without gradients.
+    """
+    adjustment = Adjustment.none(examples[0][1])
+    optimizer = torch.optim.Adam([adjustment.scale, adjustment.bias], lr=_FIT_RATE)
+    with torch.enable_grad():
+        for step in range(_FIT_STEPS):
+            features, fused = examples[step % len(examples)]
+            truth = truths[step % len(examples)]
+            logit = adjustment.refine(network, features, fused).logit
+            seen = logit[:, :, : truth.shape[2], : truth.shape[3]].float()
+            area = truth.mean().clamp(min=_LEAST)
+            loss = binary_cross_entropy_with_logits(seen, truth) / area
+            adjustment.step(optimizer, loss + _STAY * adjustment.change())
+    return Adjustment(adjustment.scale.detach(), adjustment.bias.detach())

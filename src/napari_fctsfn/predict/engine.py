@@ -5,20 +5,25 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.network import FCTSFN, ImageFeatures, Scores, fold_norms
 from napari_fctsfn.predict.cache import ByteLRU
-from napari_fctsfn.predict.consistency import adjust, contradicted
+from napari_fctsfn.predict.consistency import Adjustment, adjust, contradicted, fit
 
 T = TypeVar("T")
+
+CELL = 4
+"""Pixels of the network's input that `Engine.describe` takes together."""
 
 CACHE_BYTES = 256 << 20
 """Features kept in memory, at most: 20 to 45 windows, by precision."""
@@ -129,7 +134,11 @@ class Engine:
         return found
 
     def look(
-        self, features: ImageFeatures, maps: Tensor, consistent: bool = False
+        self,
+        features: ImageFeatures,
+        maps: Tensor,
+        consistent: bool = False,
+        adjustment: Adjustment | None = None,
     ) -> tuple[Tensor, float]:
         """Foreground probability of a click.
 
@@ -140,6 +149,8 @@ class Engine:
             Interaction maps and previous mask; padded here as the image was.
         consistent : bool
             Whether the mask is adjusted where it contradicts a click.
+        adjustment : Adjustment, optional
+            From `fit`; the mask is then not adjusted to clicks.
 
         Returns
         -------
@@ -153,6 +164,8 @@ class Engine:
 
         def compute() -> Scores:
             fused = network.fuse(features, padded)
+            if adjustment is not None:
+                return adjustment.refine(network, features, fused)
             scores = network.refine(features, fused)
             if not consistent:
                 return scores
@@ -168,6 +181,50 @@ class Engine:
         probability = scores.logit[0, 0, :rows, :columns].float().sigmoid().cpu()
         quality = scores.quality
         return probability, math.nan if quality is None else float(quality.float().sigmoid())
+
+    def describe(self, features: ImageFeatures, size: tuple[int, int]) -> NDArray[np.float32]:
+        """Image features of all depths but the finest, side by side.
+
+        Parameters
+        ----------
+        features : ImageFeatures
+        size : (int, int)
+            Rows and columns of cells of `CELL` pixels; the padding beyond is left out.
+
+        Returns
+        -------
+        array of float32, shape (rows, columns, channels)
+        """
+        cells = features.size[0] // CELL, features.size[1] // CELL
+        layers = [
+            resize(layer.float(), cells)
+            for layer in (*features.fusion[-1:], *features.refiner)
+            if layer.shape[2] <= 2 * cells[0]
+        ]
+        stacked = torch.cat(layers, dim=1)[0, :, : size[0], : size[1]]
+        described: NDArray[np.float32] = stacked.permute(1, 2, 0).cpu().numpy()
+        return described
+
+    def fit(
+        self, examples: Sequence[tuple[ImageFeatures, Tensor]], truths: Sequence[Tensor]
+    ) -> Adjustment:
+        """What makes looks come nearest to known masks.
+
+        Parameters
+        ----------
+        examples : sequence of (ImageFeatures, Tensor)
+            Features and maps, as for `look`; at least one.
+        truths : sequence of Tensor of float32, shape (1, 1, rows, columns)
+            The object in each, 0..1, of the maps' size.
+        """
+
+        def compute() -> Adjustment:
+            fused = [
+                (each, self._network.fuse(each, self._padded(maps))) for each, maps in examples
+            ]
+            return fit(self._network, fused, [truth.to(self.device) for truth in truths])
+
+        return self._run(compute)
 
     def _padded(self, tensor: Tensor) -> Tensor:
         rows, columns = tensor.shape[2:]

@@ -6,9 +6,9 @@ import itertools
 import math
 import os
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from napari_fctsfn.clicks import Clicks, interaction_maps
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.models import LoadedModel, load_model, resolve_model
 from napari_fctsfn.predict import windows
-from napari_fctsfn.predict.engine import Engine, choose_device, resize
+from napari_fctsfn.predict.consistency import Adjustment
+from napari_fctsfn.predict.engine import CELL, Engine, choose_device, resize
 from napari_fctsfn.predict.normalisation import Normalisation, as_rgb
 from napari_fctsfn.predict.postprocess import change_near, drop_unclicked, fill_small_holes
 from napari_fctsfn.predict.prediction import Prediction
@@ -46,6 +47,8 @@ _NEARER = 0.7
 """A further look is worth its time if the scale of the last one is at most this part of its own."""
 
 _tokens = itertools.count()
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,7 @@ class Predictor:
         previous: Prediction | NDArray[np.bool_] | None = None,
         settings: Settings | None = None,
         keep: bool = False,
+        adjustment: Adjustment | None = None,
     ) -> Prediction:
         """The mask after the last of `clicks`, given the mask before it.
 
@@ -194,11 +198,14 @@ class Predictor:
         keep : bool
             Whether the previous mask was drawn with care, so that it may change only where the
             change hangs together with the last click.
+        adjustment : Adjustment, optional
+            From `adapt`, for a mask like the one it was made with; needs a previous mask, and
+            takes the place of obeying contradicted clicks.
 
         Returns
         -------
         Prediction
-            A pure function of image, clicks, previous mask, settings and `keep`.
+            A pure function of image, clicks, previous mask, settings, `keep` and `adjustment`.
 
         Raises
         ------
@@ -214,14 +221,86 @@ class Predictor:
                 raise InputError("there is no click to segment from: give at least one")
             clicks.check_inside(current.shape)
             before = _as_region(previous, current.shape)
-            while True:
-                try:
-                    prediction = self._predict(current, clicks, before, settings)
-                    break
-                except torch.OutOfMemoryError:
-                    if not self._engine.give_way():
-                        raise
+            prediction = self._fitting(
+                lambda: self._predict(current, clicks, before, settings, adjustment)
+            )
         return _kept(prediction, before, clicks) if keep else prediction
+
+    def adapt(
+        self,
+        examples: Sequence[tuple[Clicks, NDArray[np.bool_]]],
+        truth: NDArray[np.bool_],
+        settings: Settings | None = None,
+    ) -> Adjustment:
+        """What makes predictions come nearest to a mask that is known in the slice that is set.
+
+        Parameters
+        ----------
+        examples : sequence of (Clicks, array of bool, shape (rows, columns))
+            Clicks and previous masks that should lead to the known mask; at least one.
+        truth : array of bool, shape (rows, columns)
+        settings : Settings, optional
+
+        Returns
+        -------
+        Adjustment
+            To be given to `predict`, also in other slices. The network's weights stay as they are.
+
+        Raises
+        ------
+        RuntimeError
+            If no image was set.
+        InputError
+            If a mask has another shape.
+        """
+        settings = settings or self.settings
+        with self._lock:
+            current = self._current()
+            known = _as_region(truth, current.shape)
+
+            def fitted() -> Adjustment:
+                looks, shown = [], []
+                for clicks, previous in examples:
+                    before = _as_region(previous, current.shape)
+                    window = self._window(current, clicks, before, settings)
+                    maps = self._maps(window, clicks, before)
+                    looks.append((self._features(current, window), maps))
+                    shown.append(_shown(known, window))
+                return self._engine.fit(looks, shown)
+
+            return self._fitting(fitted)
+
+    @property
+    def input_size(self) -> int:
+        """Longest side of what the network sees, in pixels."""
+        return self._engine.input_size
+
+    def describe(self, box: Box) -> NDArray[np.float32]:
+        """What the network knows of a part of the slice before anybody has clicked.
+
+        Parameters
+        ----------
+        box : (int, int, int, int)
+            First row, first column, row after the last, column after the last.
+
+        Returns
+        -------
+        array of float32, shape (rows, columns, channels)
+            Features of the image stream, those of several depths side by side, for cells of four
+            pixels of the network's input. They are kept like those of windows that are clicked in.
+
+        Raises
+        ------
+        RuntimeError
+            If no image was set.
+        """
+        with self._lock:
+            current = self._current()
+            window = Window.over(box, self._engine.input_size)
+            size = (math.ceil(window.rows / CELL), math.ceil(window.columns / CELL))
+            return self._fitting(
+                lambda: self._engine.describe(self._features(current, window), size)
+            )
 
     def finish(
         self,
@@ -293,27 +372,45 @@ class Predictor:
             steps.append(previous)
         return steps
 
+    def _fitting(self, compute: Callable[[], T]) -> T:
+        """What `compute` gives, tried again with less where memory runs out."""
+        while True:
+            try:
+                return compute()
+            except torch.OutOfMemoryError:
+                if not self._engine.give_way():
+                    raise
+
     def _current(self) -> _Slice:
         if self._slice is None:
             raise RuntimeError("no image is set: call set_image before predict")
         return self._slice
 
     def _predict(
-        self, current: _Slice, clicks: Clicks, before: Region | None, settings: Settings
+        self,
+        current: _Slice,
+        clicks: Clicks,
+        before: Region | None,
+        settings: Settings,
+        adjustment: Adjustment | None,
     ) -> Prediction:
-        size = self._engine.input_size
-        if before is None or not settings.zoom:
-            window = windows.overview(current.shape, clicks, size)
-        else:
-            box = windows.bounds(clicks, before.box)
-            window = windows.around(current.shape, box, size)
-        look = self._look(current, window, clicks, before, settings)
+        window = self._window(current, clicks, before, settings)
+        look = self._look(current, window, clicks, before, settings, adjustment)
         if before is None and settings.zoom:
             look = self._glance(current, look, clicks, settings)
             look = self._search(current, look, clicks, settings)
         box = look.window.box
         mask = self._postprocess(current, look.probability, box, clicks, settings)
         return Prediction(mask, look.probability, box, current.shape, look.quality)
+
+    def _window(
+        self, current: _Slice, clicks: Clicks, before: Region | None, settings: Settings
+    ) -> Window:
+        """What is looked at first."""
+        size = self._engine.input_size
+        if before is None or not settings.zoom:
+            return windows.overview(current.shape, clicks, size)
+        return windows.around(current.shape, windows.bounds(clicks, before.box), size)
 
     def _glance(self, current: _Slice, look: _Look, clicks: Clicks, settings: Settings) -> _Look:
         """The first look at everything, or a glance around the click if it is believed more.
@@ -378,21 +475,16 @@ class Predictor:
         clicks: Clicks,
         before: Region | None,
         settings: Settings,
+        adjustment: Adjustment | None = None,
     ) -> _Look:
         """Look at a window, and at its mirror image too if the settings say so."""
-        size = (window.rows, window.columns)
-        maps = torch.from_numpy(interaction_maps(window.project(clicks), size))
-        if self._engine.takes_previous:
-            mask = torch.zeros(1, 1, *size)
-            if before is not None:
-                pixels = torch.from_numpy(before.within(window.box).astype(np.float32))
-                mask = (resize(pixels[None, None], size) > 0.5).float()
-            maps = torch.cat([maps, mask[0]])
+        maps = self._maps(window, clicks, before)
         seen = [
             self._engine.look(
                 self._features(current, window, mirrored),
-                maps[None].flip(3) if mirrored else maps[None],
+                maps.flip(3) if mirrored else maps,
                 settings.consistent,
+                adjustment,
             )
             for mirrored in ([False, True] if settings.flip else [False])
         ]
@@ -401,6 +493,14 @@ class Predictor:
             probability = (probability + seen[1][0].flip(1)) / 2
         full = resize(probability[None, None], (window.height, window.width))[0, 0]
         return _Look(window, full.clamp(0, 1).numpy(), seen[0][1])
+
+    def _maps(self, window: Window, clicks: Clicks, before: Region | None) -> Tensor:
+        """Interaction maps and previous mask of a window, (1, 2 or 3, rows, columns)."""
+        size = (window.rows, window.columns)
+        maps = torch.from_numpy(interaction_maps(window.project(clicks), size))[None]
+        if not self._engine.takes_previous:
+            return maps
+        return torch.cat([maps, (_shown(before, window) > 0.5).float()], dim=1)
 
     def _postprocess(
         self,
@@ -443,6 +543,14 @@ def window_image(pixels: NDArray[np.float32], window: Window) -> Tensor:
     channels = whole[None] if whole.ndim == 2 else whole.permute(2, 0, 1)
     sized = resize(channels[None], (window.rows, window.columns))
     return sized.clamp(0, 1).expand(-1, 3, -1, -1)
+
+
+def _shown(region: Region | None, window: Window) -> Tensor:
+    """A mask as a window shows it: (1, 1, rows, columns) of float32, 0..1; None is empty."""
+    if region is None:
+        return torch.zeros(1, 1, window.rows, window.columns)
+    pixels = torch.from_numpy(region.within(window.box).astype(np.float32))
+    return resize(pixels[None, None], (window.rows, window.columns))
 
 
 def _kept(prediction: Prediction, before: Region | None, clicks: Clicks) -> Prediction:

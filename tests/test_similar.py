@@ -1,0 +1,246 @@
+"""Similar objects: proposed from features, never on top of others; and in the real window."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import label
+
+from napari_fctsfn.clicks import Clicks
+from napari_fctsfn.errors import InputError
+from napari_fctsfn.plugin.samples import picture
+from napari_fctsfn.predict import Normalisation, Prediction, Predictor, Settings
+from napari_fctsfn.predict.similar import find_similar
+
+pytestmark = pytest.mark.filterwarnings(
+    # napari 0.9 and its dependencies, on their own behalf
+    "ignore::DeprecationWarning:napari.*",
+    "ignore::DeprecationWarning:vispy.*",
+)
+
+
+def grey(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 60, shape).astype(np.uint8)
+
+
+def click(dock: Any, *point: float) -> None:
+    dock.annotator.site.prompts.positive.add([list(point)])
+    assert dock.wait_idle()
+
+
+class Bright:
+    """A stand-in with the predictor's contract: the bright component that is clicked on."""
+
+    settings = Settings()
+    input_size = 320
+
+    def __init__(self, image: np.ndarray) -> None:
+        self.image = image
+        self.parts, _ = label(image > 0.5)
+
+    def describe(self, box: Any) -> np.ndarray:
+        part = self.image[box[0] : box[2], box[1] : box[3]].astype(np.float32)
+        return np.stack([part, part**2], axis=2)
+
+    def predict(self, clicks: Clicks, settings: Any = None) -> Prediction:
+        (only,) = clicks
+        mask = (self.parts == self.parts[only.pixel]) & (self.parts[only.pixel] > 0)
+        return Prediction(mask, mask.astype(np.float32), (0, 0, *mask.shape), mask.shape, 0.9)
+
+
+def discs(seed: int, number: int, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """Bright discs that do not touch, in noise; their labels."""
+    rng = np.random.default_rng(seed)
+    image, labels = rng.random((90, 110)) * 0.3, np.zeros((90, 110), int)
+    rows, columns = np.indices(labels.shape)
+    for _ in range(200):
+        row, column = rng.uniform((0, 0), labels.shape)
+        far = np.hypot(rows - row, columns - column)
+        if labels.max() < number and not labels[far <= radius + 2].any():
+            labels[far <= radius] = labels.max() + 1
+    image[labels > 0] += 0.7
+    return image, labels
+
+
+def proposals(predictor: Any, accepted: list[np.ndarray], taken: np.ndarray) -> list[Any]:
+    steps = list(find_similar(predictor, accepted, taken))
+    assert [step.done for step in steps] == list(range(1, len(steps) + 1))
+    assert steps[-1].total == len(steps)
+    return [step.proposal for step in steps if step.proposal is not None]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(3, 9), st.floats(4, 8))
+def test_what_is_proposed_is_free_and_of_the_kind(seed: int, number: int, radius: float) -> None:
+    image, labels = discs(seed, number, radius)
+    accepted = [labels == 1]
+    taken = (labels == 1) | (labels == 2)
+    found = proposals(Bright(image), accepted, taken)
+    covered = taken.astype(int)
+    for each in found:
+        top, left, bottom, right = each.bbox
+        assert each.mask.shape == (bottom - top, right - left)
+        covered[top:bottom, left:right] += each.mask
+        assert each.mask[each.click.pixel[0] - top, each.click.pixel[1] - left]
+        assert 0.4 * accepted[0].sum() <= each.mask.sum() <= 2.5 * accepted[0].sum()
+        assert 0 <= each.score <= 1
+    assert covered.max() <= 1
+    # every whole disc that is neither accepted nor taken is found
+    sizes = np.bincount(labels.ravel())
+    for value in range(3, labels.max() + 1):
+        if sizes[value] == sizes[1]:
+            assert (covered[labels == value] == 1).all()
+
+
+def test_larger_and_smaller_things_are_left_out() -> None:
+    image, labels = np.zeros((120, 160)), np.zeros((120, 160), int)
+    image += np.random.default_rng(0).random(image.shape) * 0.2
+    rows, columns = np.indices(image.shape)
+    for value, (row, column, radius) in enumerate(
+        [(20, 20, 8), (20, 60, 8), (70, 40, 25), (30, 120, 3), (90, 130, 9)], 1
+    ):
+        labels[np.hypot(rows - row, columns - column) <= radius] = value
+    image[labels > 0] += 0.8
+    found = proposals(Bright(image), [labels == 1], labels == 1)
+    assert {int(labels[each.click.pixel]) for each in found} == {2, 5}
+
+
+def test_too_large_a_slice_is_refused() -> None:
+    mask = np.zeros((5, 4100), dtype=bool)
+    mask[2, 2] = True
+    with pytest.raises(InputError, match="5 x 4100 pixels is too large"):
+        next(find_similar(Bright(np.zeros((5, 4100))), [mask], mask))
+
+
+def test_features_of_a_window_are_those_of_its_image() -> None:
+    predictor = Predictor.from_pretrained("default", "cpu")
+    image = picture("nuclei")
+    predictor.set_image(image, key="nuclei")
+    whole = predictor.describe((0, 0, 256, 256))
+    assert whole.dtype == np.float32
+    assert whole.shape[:2] == (80, 80)
+    assert (predictor.describe((0, 0, 256, 256)) == whole).all()
+    part = predictor.describe((16, 0, 116, 70))
+    assert part.shape[:2] == (75, 53)
+    predictor.set_image(image[16:116, :70], Normalisation.from_array(image), key="part")
+    assert (predictor.describe((0, 0, 100, 70)) == part).all()
+
+
+@pytest.mark.timeout(300)
+def test_most_nuclei_of_the_sample_are_found_from_three() -> None:
+    image, truth = picture("nuclei"), iio.imread("tests/data/nuclei_labels.png").astype(int)
+    predictor = Predictor.from_pretrained("default", "cpu")
+    predictor.set_image(image, key="nuclei")
+    sizes = np.bincount(truth.ravel())
+    usual = [int(v) for v in np.argsort(-sizes[1:])[3:6] + 1]
+    accepted = [truth == value for value in usual]
+    found = proposals(predictor, accepted, np.any(accepted, axis=0))
+    right = set()
+    for each in found:
+        top, left, bottom, right_ = each.bbox
+        mask = np.zeros(truth.shape, dtype=bool)
+        mask[top:bottom, left:right_] = each.mask
+        value = int(np.bincount(truth[mask]).argmax())
+        if value and (mask & (truth == value)).sum() / (mask | (truth == value)).sum() >= 0.5:
+            right.add(value)
+    assert len(found) >= 6
+    assert len(right) >= 0.75 * len(found)
+    assert not right & set(usual)
+
+
+def squares() -> np.ndarray:
+    """A grey picture with bright squares of five pixels, as the dock's stand-in finds them."""
+    image = grey(60, 70)
+    for row, column in ((10, 10), (10, 40), (35, 20), (45, 55)):
+        image[row - 2 : row + 3, column - 2 : column + 3] = 200
+    return image
+
+
+def test_proposals_are_shown_rejected_and_accepted_in_one_step(open_dock: Any) -> None:
+    viewer, dock = open_dock(squares())
+    finding, row = dock.annotator.finding, dock.similar
+    row.find_button.click()
+    assert "no object in this slice yet" in dock.hint.text()
+    click(dock, 10, 10)
+    dock.annotator.next_object()
+    row.find_button.click()
+    assert dock.progress.isVisibleTo(dock)
+    assert dock.wait_idle()
+    assert row.accept_button.text() == "Accept 3"
+    assert "3 proposed" in dock.hint.text()
+    layer = finding.layer
+    assert layer in viewer.layers
+    assert len(np.unique(layer.data)) == 4
+    before = dock.annotator.site.labels.data.copy()
+    # a click on a proposal rejects it, another would bring it back
+    first = finding.search.proposals[0].click
+    viewer.cursor.position = (first.row, first.column)
+    layer.mode = "pan_zoom"
+    layer.mouse_drag_callbacks[0](layer, None)
+    assert row.accept_button.text() == "Accept 2"
+    assert len(np.unique(layer.data)) == 3
+    row.accept_button.click()
+    assert dock.wait_idle()
+    labels = dock.annotator.site.labels.data
+    assert sorted(np.unique(labels)) == [0, 1, 3, 4]
+    assert labels[first.pixel] == 0
+    assert layer not in viewer.layers
+    assert dock.annotator.polarity is True  # clicks go on
+    assert not row.accept_button.isVisibleTo(dock)
+    assert [r.clicks for r in dock.objects.model.rows] == [1, 1, 1]
+    dock.annotator.undo()
+    assert (labels == before).all()
+    dock.annotator.redo()
+    assert sorted(np.unique(labels)) == [0, 1, 3, 4]
+
+
+def test_proposals_are_dropped_and_a_search_is_cancelled(open_dock: Any, predictor: Any) -> None:
+    viewer, dock = open_dock(squares())
+    click(dock, 10, 10)
+    before = dock.annotator.site.labels.data.copy()
+    dock.annotator.finding.start()
+    assert dock.wait_idle()
+    layers = len(viewer.layers)
+    dock.similar.reject_button.click()
+    assert len(viewer.layers) == layers - 1
+    predictor.gate.clear()
+    dock.annotator.finding.start()
+    dock.cancel_button.click()
+    predictor.gate.set()
+    assert dock.wait_idle()
+    assert "Cancelled" in dock.hint.text()
+    assert (dock.annotator.site.labels.data == before).all()
+    # an error ends the search and is said; the session goes on
+    predictor.describe = None
+    dock.annotator.finding.start()
+    assert dock.wait_idle()
+    assert not dock.annotator.finding.under_way
+    click(dock, 35, 20)
+    assert dock.annotator.site.labels.data[35, 20] == 1
+
+
+def test_masks_are_made_with_the_settings_of_the_dock(open_dock: Any, predictor: Any) -> None:
+    _, dock = open_dock(squares())
+    click(dock, 10, 10)
+    used = []
+    inner = predictor.predict
+
+    def predict(clicks: Any, previous: Any = None, settings: Any = None, **kwargs: Any) -> Any:
+        used.append(settings)
+        return inner(clicks, previous, settings, **kwargs)
+
+    predictor.predict = predict
+    refinement = replace(dock.annotator.session.refinement, fill_holes=False)
+    dock.annotator.refine(refinement)
+    assert dock.wait_idle()
+    used.clear()
+    dock.annotator.finding.start()
+    assert dock.wait_idle()
+    assert used
+    assert all(each.extent == 5 and not each.fill_holes for each in used)
