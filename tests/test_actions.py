@@ -62,7 +62,7 @@ def test_every_action_is_a_command_in_a_menu_and_on_the_dock(annotated: Any) -> 
     listed = {item.command for item in contributions.menus["napari-fctsfn/annotate"]}
     assert listed == {f"napari-fctsfn.{name}" for name in ACTIONS}
     for name, action in ACTIONS.items():
-        assert titles[f"napari-fctsfn.{name}"] == f"{action.title} (FCTSFN)"
+        assert titles[f"napari-fctsfn.{name}"] == action.title
         assert callable(getattr(commands, name))
 
 

@@ -145,8 +145,8 @@ def test_what_is_learned_from_is_what_the_predictor_shows_the_network(base):
     asked = []
     inner = watched._engine.look
 
-    def ask(features, maps, consistent=False):
-        answer = inner(features, maps, consistent)
+    def ask(features, maps, consistent=False, adjustment=None):
+        answer = inner(features, maps, consistent, adjustment)
         asked.append(answer[0])
         return answer
 

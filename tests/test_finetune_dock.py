@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
@@ -97,7 +98,7 @@ def test_pictures_are_shown_and_can_be_left_out(dock):
     assert "4 objects in 4 pictures" in dock.start_button.text()
 
 
-def test_a_training_from_start_to_registered_model(dock):
+def test_a_training_from_start_to_the_next_image(dock, tmp_path):
     added(dock)
     dock.name.setText("mine")
     assert dock.start()
@@ -111,9 +112,21 @@ def test_a_training_from_start_to_registered_model(dock):
     assert own_models() == ["tiny"], "nothing is registered before the user says so"
     assert dock.compared.layout().count() >= 4
     assert dock.discard_button.isEnabled()
-    assert dock._take(False)
+    viewer = dock.image._viewer
+    for name in ("a.tif", "b.tif"):
+        tifffile.imwrite(tmp_path / name, np.arange(64 * 64, dtype=np.uint16).reshape(64, 64))
+    (first,) = viewer.open(str(tmp_path / "a.tif"), plugin="napari")
+    _, annotate = viewer.window.add_plugin_dock_widget("napari-fctsfn", "Annotate")
+    assert annotate.wait_idle()
+    annotate.image.choose(first)
+    assert dock.go_on(), dock.status.text()
+    assert annotate.wait_idle()
     assert own_models() == ["mine", "tiny"]
-    assert chosen_model() == "default"
+    assert chosen_model() == "mine"
+    assert annotate.annotator.site.image.source.path == str(tmp_path / "b.tif")
+    assert annotate.annotator.assistant.model[0] == "mine"
+    assert not first.visible
+    annotate.release()
     card = load_model(list_models()[-2].path).card
     assert card.name == "mine"
     assert card.training["base"] == "tiny"

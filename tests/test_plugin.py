@@ -25,6 +25,7 @@ from napari_fctsfn.clicks import Click, ClickRecord, read_clicks
 from napari_fctsfn.models import ModelError, chosen_model
 from napari_fctsfn.plugin import AnnotateDock, tasks
 from napari_fctsfn.plugin.keys import chosen_keys
+from napari_fctsfn.predict import Normalisation
 from napari_fctsfn.session import open_session
 
 pytestmark = pytest.mark.filterwarnings(
@@ -681,6 +682,7 @@ def test_what_a_crash_left_behind_is_reopened(open_dock: Any, isolated_home: Pat
     again = AnnotateDock(viewer)
     assert again.wait_idle()
     assert again.reopen_button.isVisibleTo(again)
+    assert "Reopen last session goes on" in again.hint.text()
     again.reopen_button.click()
     assert again.wait_idle()
     site = again.annotator.site
@@ -707,6 +709,37 @@ def test_the_session_of_another_image_is_not_reopened(open_dock: Any) -> None:
     with notified("and not of “other”"):
         assert not again.reopen()
     again.close()
+
+
+def test_the_next_image_is_the_next_file_that_is_not_annotated(
+    open_dock: Any, tmp_path: Path
+) -> None:
+    viewer, dock = open_dock(grey(40, 50), start=False)
+    with notified("was not opened from a file"):
+        assert not dock.next_image()
+    for number in range(4):
+        tifffile.imwrite(tmp_path / f"cells{number}.tif", grey(40, 50) + number)
+    (tmp_path / "notes.txt").write_text("no image")
+    (image,) = viewer.open(str(tmp_path / "cells2.tif"), plugin="napari")
+    dock.image.choose(image)
+    assert dock.start()
+    click(dock, 10, 12)
+    (image,) = viewer.open(str(tmp_path / "cells0.tif"), plugin="napari")
+    dock.image.choose(image)
+    dock.labels.choose(None)
+    dock.act("next_image")
+    assert dock.wait_idle()
+    assert dock.annotator.site.image.source.path == str(tmp_path / "cells1.tif")
+    assert not image.visible
+    # the session of a file of another name and the same shape is not offered
+    assert not dock.reopen_button.isVisibleTo(dock)
+    click(dock, 20, 20)
+    assert dock.next_image()  # not the second, which has a session
+    assert dock.wait_idle()
+    assert dock.annotator.site.image.source.path == str(tmp_path / "cells3.tif")
+    with notified("has no image after cells3.tif"):
+        assert not dock.next_image()
+    assert dock.annotator.site.image.source.path == str(tmp_path / "cells3.tif")
 
 
 def test_nothing_stays_of_a_session_in_which_nothing_was_done(
@@ -851,6 +884,98 @@ def test_objects_are_merged_deleted_and_renumbered_and_all_of_it_undone(open_doc
     assert (labels.data == before).all()
 
 
+def test_the_table_tells_its_view_of_changed_rows_only(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    three_objects(dock)
+    model, told = dock.objects.model, []
+    model.dataChanged.connect(lambda first, last: told.append((first.row(), last.row())))
+    model.modelReset.connect(lambda: told.append("reset"))
+    click(dock, 30, 40)
+    assert set(told) == {(2, 2)}
+    assert cells(dock)[2][4:6] == [50, 2]
+    told.clear()
+    # the row in bold is that of the object that is worked on
+    dock.annotator.take_up(1)
+    assert dock.wait_idle()
+    assert set(told) == {(0, 0), (2, 2)}
+    bold = [
+        (font := model.data(model.index(row, 0), Qt.FontRole)) is not None and font.bold()
+        for row in range(3)
+    ]
+    assert bold == [True, False, False]
+    dock.annotator.delete([2])
+    assert "reset" in told
+    assert [row[0] for row in cells(dock)] == [1, 3]
+
+
+def test_nothing_chosen_in_the_table_is_said_and_changes_nothing(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    before = three_objects(dock)
+    for name in ("Show", "Merge", "Delete", "Reviewed", "Protect", "Hide", "Colour…"):
+        dock.objects.choose([2] if name == "Merge" else [])
+        dock.objects.actions_of[name][0]()
+        assert "in the table first" in dock.hint.text()
+        dock.annotator.tell("")
+    assert (dock.annotator.site.labels.data == before).all()
+    assert not dock.annotator.session.notes
+
+
+def test_the_object_worked_on_is_chosen_in_the_table(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50))
+    three_objects(dock)
+    assert dock.objects.chosen == [3]
+    dock.objects.choose([2])
+    camera = getattr(viewer, "scene", viewer).camera
+    camera.center = place = (5.0, 6.0)
+    viewer.cursor.position = (8.0, 12.0)
+    dock.annotator.take_up_pointed()
+    assert dock.wait_idle()
+    assert dock.objects.chosen == [1]
+    assert tuple(camera.center[-2:]) == place
+    dock.objects.choose([2, 3])
+    click(dock, 10, 14)
+    assert dock.objects.chosen == [2, 3]
+    dock.annotator.next_object()
+    dock.objects.actions_of["Delete"][0]()
+    assert [row[0] for row in cells(dock)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [(None, "percentiles"), ((0, 255), "percentiles"), ((30, 200), (30, 200))],
+)
+def test_the_network_sees_percentiles_until_somebody_sets_contrast(
+    open_dock: Any, limits: Any, expected: Any
+) -> None:
+    image = np.random.default_rng(0).integers(20, 90, (40, 50)).astype(np.uint8)
+    image[3, 4] = 240  # a hot pixel, that would make all others dark
+    _, dock = open_dock(image, **({} if limits is None else {"contrast_limits": limits}))
+    found = dock.annotator.session.normalisation
+    usual = Normalisation.from_array(image)
+    assert (found.low, found.high) == (
+        (usual.low, usual.high) if expected == "percentiles" else expected
+    )
+    assert usual.high < 95
+
+
+def test_a_lazy_image_is_seen_as_it_is_displayed(open_dock: Any) -> None:
+    import dask.array as da
+
+    data = np.random.default_rng(0).integers(20, 90, (3, 40, 50)).astype(np.uint16)
+    _, dock = open_dock(da.from_array(data, (1, 40, 50)), contrast_limits=(0, 400))
+    found = dock.annotator.session.normalisation
+    assert (found.low, found.high) == (0, 400)
+
+
+def test_samples_open_as_the_command_line_sees_them() -> None:
+    from napari_fctsfn.plugin import samples
+
+    for open_sample in (samples.nuclei, samples.chloroplasts, samples.chloroplast_stack):
+        ((data, options, _),) = open_sample()
+        seen = Normalisation.from_array(data)
+        assert options["contrast_limits"] == (seen.low, seen.high)
+
+
 def test_a_protected_object_is_closed_to_clicks_and_brush(open_dock: Any) -> None:
     _, dock = open_dock(grey(40, 50))
     click(dock, 8, 12)
@@ -919,6 +1044,36 @@ def test_a_propagation_is_cancelled_and_keeps_what_it_found(open_dock: Any, pred
     assert "cancelled" in dock.hint.text()
     dock.annotator.undo()
     assert dock.annotator.site.labels.data.any(axis=(1, 2)).sum() == 1
+
+
+def test_a_second_propagation_goes_out_from_what_was_corrected(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(8, 60, 70))
+    viewer.dims.set_point(0, 0)
+    click(dock, 0, 20, 25)
+    dock.annotator.propagate("up")
+    assert dock.wait_idle()
+    labels = dock.annotator.site.labels
+    first = labels.data.copy()
+    assert first.any(axis=(1, 2)).all()
+    viewer.dims.set_point(0, 2)
+    labels.selected_label = 1
+    labels.data_setitem((np.array([2]), np.array([50]), np.array([60])), 1)
+    assert dock.wait_idle()
+    viewer.dims.set_point(0, 5)
+    rows, columns = np.nonzero(first[5])
+    click(dock, 5, int(rows.max()) + 2, int(columns.max()) + 2)
+    corrected = labels.data.copy()
+    dock.annotator.propagate("up")
+    assert dock.wait_idle()
+    found = labels.data
+    for z in (0, 2, 5):
+        assert (found[z] == corrected[z]).all()
+    assert found[2, 50, 60] == 1
+    for z in (6, 7):
+        assert (found[z] != first[z]).any()
+        assert (found[z] & found[5]).sum() > (first[z] & found[5]).sum()
+    dock.annotator.undo()
+    assert (labels.data == corrected).all()
 
 
 def test_a_propagation_stops_where_it_is_unsure_and_goes_there(open_dock: Any) -> None:

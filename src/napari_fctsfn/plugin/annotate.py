@@ -17,6 +17,7 @@ from qtpy.QtCore import QObject  # type: ignore[attr-defined]
 
 from napari_fctsfn.plugin.background import single_shot
 from napari_fctsfn.plugin.editing import Editing
+from napari_fctsfn.plugin.finding import Finding
 from napari_fctsfn.plugin.keeping import attach, begin, end, kept_channels, reopen
 from napari_fctsfn.plugin.keys import Keys
 from napari_fctsfn.plugin.layers import new_labels
@@ -51,6 +52,8 @@ class Annotator(Editing):
         What keys and commands do, by the names of `keys.ACTIONS`; the dock adds its own.
     keys : Keys
         The keys that are bound while a session runs.
+    finding : Finding
+        Objects like those of the slice.
     propagation : Propagation
         An object on its way through the stack.
 
@@ -63,11 +66,13 @@ class Annotator(Editing):
         super().__init__(viewer, parent)
         self.predicting = Predicting(self)
         self.propagation = Propagation(self)
+        self.finding = Finding(self)
         self.warming = Warming(self)
         self.work = (
             self.predicting.give,
             self.looking.give,
             self.propagation.give,
+            self.finding.give,
             self.warming.give,
         )
         # layers are removed one by one: look once all have gone
@@ -89,6 +94,9 @@ class Annotator(Editing):
             "propagate_between": partial(self.propagate, "between"),
             "cancel": self.cancel,
             "doubtful_slice": self.worst_slice,
+            "find_similar": self.finding.start,
+            "accept_similar": self.finding.accept,
+            "reject_similar": self.finding.reject,
             "delete_all": self.delete_all,
             "renumber": self.renumber,
         }
@@ -126,6 +134,7 @@ class Annotator(Editing):
             or self.pointing.waits
             or (self.looking.waits and self.assistant.ready and not self.problem)
             or (self.propagation.following is not None and not self.problem)
+            or (self.finding.under_way and not self.problem)
             or (waiting and self.assistant.ready)
         )
 
@@ -245,6 +254,7 @@ class Annotator(Editing):
             self.problem, self.last, self.told = "", None, ""
             self.source.channels = None
             self.propagation.forget()
+            self.finding.reject()
             site.close()
             end(site.session, site.journal)
 
@@ -278,8 +288,9 @@ class Annotator(Editing):
         self.propagation.worst()
 
     def cancel(self) -> None:
-        """End a propagation; what it has found so far stays, as one step."""
+        """End a propagation or a search; what it has found so far stays."""
         self.propagation.cancel()
+        self.finding.cancel()
 
     # -- events --------------------------------------------------------------------------------
 

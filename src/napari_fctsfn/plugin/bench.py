@@ -47,7 +47,7 @@ class Bench(QObject):
     last : tasks.Answer or None
         The newest prediction of the current object.
     told : str
-        How the last longer work ended; empty once something else was done.
+        How the last longer work ended or what is missing; empty once something else was done.
     """
 
     changed = Signal()
@@ -69,6 +69,11 @@ class Bench(QObject):
     def session(self) -> Session | None:
         """The document; None while nothing is annotated."""
         return None if self.site is None else self.site.session
+
+    def tell(self, text: str) -> None:
+        """Say something in the dock, until something else is done."""
+        self.told = text
+        self.changed.emit()
 
     def sound(self) -> Site | None:
         """Session and layers if all is as it should be; a notification tells of a new problem."""

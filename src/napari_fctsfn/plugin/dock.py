@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,15 +35,15 @@ from napari_fctsfn.plugin.annotate import Annotator
 from napari_fctsfn.plugin.channels import ChannelChooser
 from napari_fctsfn.plugin.choosers import LayerChooser
 from napari_fctsfn.plugin.exporting import ExportButton
-from napari_fctsfn.plugin.keeping import annotated, left_behind
+from napari_fctsfn.plugin.keeping import annotated, left_behind, next_file
 from napari_fctsfn.plugin.keys import ACTIONS, native, tip
 from napari_fctsfn.plugin.objects import ObjectTable
 from napari_fctsfn.plugin.prompts import NEGATIVE_COLOR, POSITIVE_COLOR
 from napari_fctsfn.plugin.refining import RefineBox
 from napari_fctsfn.plugin.sections import Scrolling, section
 from napari_fctsfn.plugin.status import hint, status
-from napari_fctsfn.plugin.tasks import Choices
-from napari_fctsfn.plugin.tools import ToolRow
+from napari_fctsfn.plugin.tasks import Choices, ModelChoice, list_model_choices
+from napari_fctsfn.plugin.tools import FindRow, ToolRow
 
 if TYPE_CHECKING:
     from napari_fctsfn.stack import Direction
@@ -57,6 +58,10 @@ _WAYS: dict[str, Direction] = {
 """Where to propagate to."""
 
 _OPEN: WeakSet[AnnotateDock] = WeakSet()
+
+
+_ANYTIME = ("start", "reopen", "next_image", "choose_keys")
+"""Actions that need no session."""
 
 
 class AnnotateDock(QWidget):
@@ -94,6 +99,7 @@ class AnnotateDock(QWidget):
         self.reopen_button = QPushButton("Reopen last session")
         self.reopen_button.clicked.connect(self.reopen)
         self._left_behind: Path | None = None
+        self._start_when_ready = False
         self.positive_button = _kind("●  Object", POSITIVE_COLOR, "white")
         self.negative_button = _kind("✕  Background", NEGATIVE_COLOR, "black")
         self.next_button = QPushButton("Next object")
@@ -114,15 +120,18 @@ class AnnotateDock(QWidget):
             "Go to the slice of this object that is farthest from any click, then to the next"
         )
         self.doubt_button.clicked.connect(self.annotator.worst_slice)
+        self.similar = FindRow(self.annotator)
         self.progress = QProgressBar()
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.clicked.connect(self.annotator.cancel)
-        self.hint, self.status = _text("hint"), _text("status")
+        # so high that what stands below seldom moves
+        self.hint, self.status = _text("hint", 3), _text("status", 2)
         self.status.setStyleSheet("font-weight: bold")
         self.annotator.actions.update(
             start=self.start,
             resume=self.resume,
             reopen=self.reopen,
+            next_image=self.next_image,
             choose_keys=self.choose_keys,
             **self.objects.named,
             **self.export_button.actions_of,
@@ -152,7 +161,7 @@ class AnnotateDock(QWidget):
         InputError
             If nothing is being annotated that it could be done to.
         """
-        if self.annotator.session is None and name not in ("start", "reopen", "choose_keys"):
+        if self.annotator.session is None and name not in _ANYTIME:
             raise InputError(f"{ACTIONS[name].title}: press Start in the Annotate dock first")
         self.annotator.actions[name]()
 
@@ -196,6 +205,27 @@ class AnnotateDock(QWidget):
         worked = self.annotator.reopen(self.image.layer, self._left_behind)
         self._show_site()
         return worked
+
+    def next_image(self) -> bool:
+        """Open the next file of the image's folder and start on it; return whether there is one."""
+        image, viewer = self.image.layer, self.annotator.viewer
+        if image is None:
+            self.annotator.tell("Open an image first.")
+            return False
+        try:
+            path = next_file(image)
+        except InputError as error:
+            show_warning(f"{error}.")
+            return False
+        reader = image.source.reader_plugin or "napari"
+        layers = viewer.open(str(path), plugin=reader, layer_type="image")
+        for old in (image, self.labels.layer):
+            if old is not None:
+                old.visible = False
+        self.image.choose(layers[0])
+        self._start_when_ready = True
+        self._refresh()
+        return True
 
     def wait_idle(self, timeout_ms: int = 30_000) -> bool:
         """Process events until nothing is pending; return whether that was so in time."""
@@ -256,9 +286,10 @@ class AnnotateDock(QWidget):
         grid.addWidget(self.redo_button, 3, 1)
         grid.addWidget(self.follow_button, 4, 0)
         grid.addWidget(self.doubt_button, 4, 1)
-        grid.addWidget(self.progress, 5, 0)
-        grid.addWidget(self.cancel_button, 5, 1)
-        grid.addWidget(section("Mask", self.refine), 6, 0, 1, 2)
+        grid.addWidget(self.similar, 5, 0, 1, 2)
+        grid.addWidget(self.progress, 6, 0)
+        grid.addWidget(self.cancel_button, 6, 1)
+        grid.addWidget(section("Mask", self.refine), 7, 0, 1, 2)
         content = QWidget()
         column = QVBoxLayout(content)
         column.setSpacing(8)
@@ -318,26 +349,29 @@ class AnnotateDock(QWidget):
     def _on_choices(self, choices: Choices) -> None:
         for box in (self.model, self.device):
             box.blockSignals(True)
-        for choice in choices.models:
-            self.model.addItem(choice.name, choice.licence)
-            tip = f"Weights: {choice.licence}"
-            self.model.setItemData(self.model.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
+        self._add_models(choices.models)
         self.model.setCurrentText(choices.chosen)
         self.device.addItems(choices.devices)
         for box in (self.model, self.device):
             box.blockSignals(False)
         self._on_model()
 
-    def offer_model(self, name: str, use: bool) -> None:
-        """List a model that was registered a moment ago; load it if it is to be used."""
-        from napari_fctsfn.models import read_card, resolve_model
-
+    def list_models(self, use: str = "") -> None:
+        """List the models anew, after one was registered, renamed or deleted; load `use`."""
+        before = self.model.currentText()
         self.model.blockSignals(True)
-        if self.model.findText(name) < 0:
-            self.model.addItem(name, read_card(resolve_model(name)).weights_licence)
+        self.model.clear()
+        self._add_models(list_model_choices())
+        self.model.setCurrentText(use or before)
         self.model.blockSignals(False)
-        if use:
-            self.model.setCurrentText(name)
+        if self.model.currentText() != before:
+            self._on_model()
+
+    def _add_models(self, models: Iterable[ModelChoice]) -> None:
+        for choice in models:
+            self.model.addItem(choice.name, choice.licence)
+            tip = f"Weights: {choice.licence}"
+            self.model.setItemData(self.model.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
 
     def _on_model(self, _index: int = 0) -> None:
         if self.model.count():
@@ -355,16 +389,21 @@ class AnnotateDock(QWidget):
 
     def _refresh_following(self) -> None:
         session = self.annotator.session
-        following = self.annotator.propagation.following
+        following, finding = self.annotator.propagation.following, self.annotator.finding
         for button in (self.follow_button, self.doubt_button):
             button.setVisible(session is not None and len(session.shape) > 2)
-            button.setEnabled(following is None)
-        self.progress.setVisible(following is not None)
-        self.cancel_button.setVisible(following is not None)
-        if following is not None:
-            self.progress.setMaximum(following.total)
-            self.progress.setValue(following.done)
-            self.progress.setFormat(f"%v of %m slices{_left(following.seconds_left)}")
+        searching = finding.search if finding.under_way else None
+        under_way = following or searching
+        for widget in (self.follow_button, self.doubt_button, self.similar):
+            widget.setEnabled(under_way is None)
+        self.similar.refresh()
+        self.progress.setVisible(under_way is not None)
+        self.cancel_button.setVisible(under_way is not None)
+        if under_way is not None:
+            self.progress.setMaximum(under_way.total)
+            self.progress.setValue(under_way.done)
+            what = "slices" if searching is None else "places"
+            self.progress.setFormat(f"%v of %m {what}{_left(under_way.seconds_left)}")
 
     def _refresh(self) -> None:
         annotator, session = self.annotator, self.annotator.session
@@ -375,6 +414,9 @@ class AnnotateDock(QWidget):
         self.start_button.setEnabled(
             self.image.layer is not None and annotator.assistant.replayer is not None
         )
+        if self._start_when_ready and self.start_button.isEnabled() and annotator.assistant.ready:
+            self._start_when_ready = False
+            self.start()
         kept = self._left_behind
         self.reopen_button.setVisible(
             kept is not None and session is None and self.labels.layer is None
@@ -392,7 +434,8 @@ class AnnotateDock(QWidget):
         self.objects.setEnabled(working)
         self.export_button.setEnabled(working and not self.export_button.busy)
         self.objects.refresh()
-        self.hint.setText(hint(annotator, self.image.layer))
+        resumable = self.reopen_button.isVisibleTo(self)
+        self.hint.setText(hint(annotator, self.image.layer, resumable))
         self.status.setText(status(annotator))
 
 
@@ -410,11 +453,13 @@ def _choice() -> QComboBox:
     return box
 
 
-def _text(name: str) -> QLabel:
-    """A line of text that wraps; its name lets screen readers and tests find it."""
+def _text(name: str, lines: int = 1) -> QLabel:
+    """Text that wraps, at least so many lines high; its name lets screen readers find it."""
     label = QLabel()
     label.setObjectName(name)
     label.setWordWrap(True)
+    label.setAlignment(Qt.AlignmentFlag.AlignTop)
+    label.setMinimumHeight(lines * label.fontMetrics().lineSpacing())
     label.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
     return label
 

@@ -11,6 +11,7 @@ from napari.layers import Labels
 from napari.utils.notifications import show_warning
 
 from napari_fctsfn.plugin.bench import Bench
+from napari_fctsfn.plugin.layers import camera_of
 from napari_fctsfn.plugin.looking import Looking
 from napari_fctsfn.plugin.masks import label_under_cursor, masks_of
 from napari_fctsfn.plugin.pointing import Pointing
@@ -157,10 +158,12 @@ class Editing(Bench):
     def _take_up_in(self, site: Site, layer: Labels, label: int) -> None:
         """Go on with an object, or make one of a mask that the session does not know."""
         session = site.session
-        if layer is site.labels and label in {session.current, *session.objects}:
-            self.take_up(label)
-            return
         plane = self.source.plane()
+        if layer is site.labels and label in {session.current, *session.objects}:
+            taken = self.do(lambda site: site.session.select(label))
+            if taken and plane not in session.objects.get(label, {}):
+                self.jump(label)
+            return
         shape = (layer.data[0] if layer.multiscale else layer.data).shape
         if plane is None:
             show_warning(f"No mask is taken up: {self.source.why_no_slice()}.")
@@ -224,7 +227,7 @@ class Editing(Bench):
         row, column, end_row, end_column = planes[plane].mask.box
         middle = plane.point((row + end_row - 1) / 2, (column + end_column - 1) / 2)
         world = site.image.data_to_world(middle)
-        self.viewer.camera.center = tuple(world[axis] for axis in plane.axes)
+        camera_of(self.viewer).center = tuple(world[axis] for axis in plane.axes)
 
     def color(self, label: int) -> tuple[float, float, float, float]:
         """The colour of a label, red, green, blue and alpha, 0..1; black if it has none."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.utils.notifications import show_info, show_warning
+from napari.utils.notifications import show_warning
 from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton, QWidget
 
 from napari_fctsfn import __version__, formats
@@ -89,13 +89,13 @@ class ExportButton(QPushButton):
         self.setEnabled(False)
         self._background.run(
             partial(_write, kind, path, labels, image, about),
-            lambda _: self._ended(f"“{path}” is written."),
+            lambda _: self._ended(f"“{path.name}” is written to {path.parent}."),
             lambda error: self._failed(path, error),
         )
 
     def _ended(self, text: str) -> None:
         self.setEnabled(True)
-        show_info(text)
+        self._annotator.tell(text)
 
     def _failed(self, path: Path, error: Exception) -> None:
         self.setEnabled(True)

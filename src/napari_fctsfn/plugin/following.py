@@ -66,12 +66,15 @@ class Following:
         self._length = session.shape[axis]
         self._began = time.monotonic()
         self._steps: Iterator[Step] | None = None
-        self.known = {
-            index: annotation.mask.full()
+        along = {
+            index: annotation
             for index in range(self._length)
             if (annotation := session.objects.get(self.label, {}).get(self._at(index)))
             and not annotation.mask.empty
         }
+        # what was only propagated is found again, from what somebody has corrected meanwhile
+        certain = {index for index, annotation in along.items() if not annotation.followed}
+        self.known = {index: along[index].mask.full() for index in certain or along}
         if not self.known:
             raise ValueError(f"object {self.label} has no mask yet: click on it in a slice first")
         self.total = self._count()

@@ -11,6 +11,7 @@ import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_warning
 
+from napari_fctsfn.errors import InputError
 from napari_fctsfn.plugin.layers import capacity, full_data, image_shape
 from napari_fctsfn.session import (
     ImageIdentity,
@@ -19,6 +20,7 @@ from napari_fctsfn.session import (
     Plane,
     Session,
     SessionError,
+    annotated_files,
     is_empty,
     last_session,
     new_session_folder,
@@ -51,7 +53,30 @@ def left_behind(image: Image | None) -> Path | None:
     if image is None:
         return None
     data = full_data(image)
-    return last_session(tuple(int(n) for n in data.shape), np.dtype(data.dtype).name)
+    shape = tuple(int(n) for n in data.shape)
+    return last_session(shape, np.dtype(data.dtype).name, str(image.source.path or ""))
+
+
+def next_file(image: Image) -> Path:
+    """The first file after an image's, in its folder and of its kind, that has no session.
+
+    Raises
+    ------
+    InputError
+        If the image is of no file, or there is none.
+    """
+    if not image.source.path:
+        raise InputError(f"“{image.name}” was not opened from a file: open the next image yourself")
+    path = Path(image.source.path)
+    done = annotated_files()
+    later = [
+        each
+        for each in sorted(path.parent.glob(f"*{path.suffix}"))
+        if each.name > path.name and each not in done
+    ]
+    if not later:
+        raise InputError(f"{path.parent} has no image after {path.name} that is not annotated yet")
+    return later[0]
 
 
 def begin(

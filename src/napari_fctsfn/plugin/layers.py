@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels, Layer, Points
+from napari.utils.colormaps import CyclicLabelColormap
+from napari.utils.colormaps.standardize_color import transform_color
 
 from napari_fctsfn.session.plane import Plane
 
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from napari.viewer import Viewer
+
+    from napari_fctsfn.predict import Normalisation
 
 TRANSFORMS = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 """What our layers share with the image, and the events that tell of its changes."""
@@ -80,6 +85,42 @@ def piece_transforms(layer: Layer, begin: tuple[float, ...]) -> dict[str, Any]:
     return {"affine": affine, "units": layer.units, "axis_labels": layer.axis_labels}
 
 
+_HUES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#f0e442", "#cc79a7")
+"""Of Okabe and Ito, told apart by every kind of colour vision; neighbours in number are far apart
+in lightness too."""
+
+
+@cache
+def object_colors() -> CyclicLabelColormap:
+    """Colours of objects: seven hues, then the same ones lighter."""
+    hues = np.array([transform_color(hue)[0] for hue in _HUES])
+    return CyclicLabelColormap(
+        colors=np.concatenate([np.zeros((1, 4)), hues, (hues + 1) / 2]), name="objects"
+    )
+
+
+def displayed_range(image: Image) -> Normalisation:
+    """The range of intensities of an image, as it is displayed.
+
+    Where the contrast limits clip nothing nobody has chosen them, and a few bright pixels may make
+    all others dark: then it is percentiles, as wherever there is no display. Lazy images of a
+    single resolution are not read for that.
+    """
+    from napari_fctsfn.predict import Normalisation
+
+    data = image.data[-1] if image.multiscale else image.data
+    if image.rgb:
+        return Normalisation.for_rgb(data.dtype)
+    low, high = image.contrast_limits
+    if low < high and not (image.multiscale or isinstance(data, np.ndarray)):
+        return Normalisation.from_limits((low, high))
+    # an image of one value, or of none but NaN, has no limits to go by
+    every = Normalisation.from_array(data, 0, 100)
+    if low < high and (low > every.low or high < every.high):
+        return Normalisation.from_limits((low, high))
+    return Normalisation.from_array(data)
+
+
 def new_labels(image: Image, data: np.ndarray | None = None, channels: int | None = None) -> Labels:
     """A Labels layer for an image; by default empty, uint16.
 
@@ -87,7 +128,10 @@ def new_labels(image: Image, data: np.ndarray | None = None, channels: int | Non
     """
     if data is None:
         data = np.zeros(image_shape(image, channels), dtype=np.uint16)
-    return Labels(data, name=f"{image.name} objects", **transforms(image, channels))
+    colors = object_colors().model_copy(deep=True)
+    return Labels(
+        data, name=f"{image.name} objects", colormap=colors, **transforms(image, channels)
+    )
 
 
 def capacity(labels: Labels) -> int:
@@ -138,6 +182,11 @@ def shown_plane(
         return None
     plane = Plane.through(point, axes)
     return plane if plane.inside(shape) else None
+
+
+def camera_of(viewer: Viewer) -> Any:
+    """The viewer's camera, which since napari 0.9 is its scene's."""
+    return getattr(viewer, "scene", viewer).camera
 
 
 def slider_axis(viewer: Viewer, plane: Plane, shape: tuple[int, ...]) -> int | None:

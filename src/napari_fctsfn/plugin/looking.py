@@ -152,7 +152,7 @@ class Looking:
             )
         self._outline.contour = width
         pad = width + 1
-        self._place(site, self._outline, plane, np.pad(crop, pad), top - pad, left - pad)
+        self.place(site, self._outline, plane, np.pad(crop, pad), top - pad, left - pad)
 
     def _on_probability(self, site: Site, answer: tasks.Answer) -> None:
         if site is not self._bench.sound() or not self.probable:
@@ -172,9 +172,9 @@ class Looking:
             )
         top, left = prediction.bbox[:2]
         piece = prediction.probability
-        self._place(site, self._probability, answer.replay.plane, piece, top, left)
+        self.place(site, self._probability, answer.replay.plane, piece, top, left)
 
-    def _place(
+    def place(
         self, site: Site, layer: Layer, plane: Plane, piece: np.ndarray, top: int, left: int
     ) -> None:
         """Show a piece of a slice, (rows, columns), that begins at a row and a column of it."""

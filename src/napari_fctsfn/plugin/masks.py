@@ -8,6 +8,7 @@ import numpy as np
 from napari.layers import Labels
 from numpy.typing import NDArray
 
+from napari_fctsfn.plugin.layers import camera_of
 from napari_fctsfn.session import Plane
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def label_under_cursor(viewer: Viewer, first: Labels) -> tuple[Labels, int] | No
     """
     others = [layer for layer in reversed(viewer.layers) if isinstance(layer, Labels)]
     for layer in (first, *(layer for layer in others if layer is not first)):
-        if layer.visible and (label := _label_at(viewer, layer)):
+        if layer.visible and (label := label_at(viewer, layer)):
             return layer, label
     return None
 
@@ -55,10 +56,11 @@ def masks_of(layer: Labels, label: int, axes: Iterable[int]) -> dict[Plane, NDAr
     return found
 
 
-def _label_at(viewer: Viewer, layer: Labels) -> int:
+def label_at(viewer: Viewer, layer: Labels) -> int:
+    """The label of a layer that the cursor points at; 0 if there is none."""
     value: Any = layer.get_value(
         viewer.cursor.position,
-        view_direction=viewer.camera.view_direction,
+        view_direction=camera_of(viewer).view_direction,
         dims_displayed=list(viewer.dims.displayed),
         world=True,
     )

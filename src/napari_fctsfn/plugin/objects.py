@@ -127,17 +127,29 @@ class ObjectModel(QAbstractTableModel):
         super().__init__(parent)
         self._annotator = annotator
         self._seen: object = None
+        self._marked: int | None = None
         self.rows: list[Row] = []
 
-    def refresh(self) -> None:
-        """Look at the session again, if it has changed."""
+    def refresh(self) -> bool:
+        """Look at the session again, if it has changed; return whether the rows are others."""
         session = self._annotator.session
         seen = None if session is None else (id(session), session.revision)
-        if seen != self._seen:
-            self._seen = seen
+        if seen == self._seen:
+            return False
+        self._seen = seen
+        before, now = self.rows, [] if session is None else rows(session)
+        if [row.label for row in before] != [row.label for row in now]:
             self.beginResetModel()
-            self.rows = [] if session is None else rows(session)
+            self.rows = now
             self.endResetModel()
+            return True
+        self.rows = now
+        last = len(COLUMNS) - 1
+        marked, self._marked = self._marked, None if session is None else session.current
+        for number, (old, new) in enumerate(zip(before, now, strict=True)):
+            if old != new or (marked != self._marked and new.label in (marked, self._marked)):
+                self.dataChanged.emit(self.index(number, 0), self.index(number, last))
+        return False
 
     def rowCount(self, _parent: QModelIndex | None = None) -> int:  # noqa: N802 - Qt's name
         """Number of objects."""
@@ -214,6 +226,7 @@ class ObjectTable(QWidget):
     def __init__(self, annotator: Annotator, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._annotator = annotator
+        self._current: int | None = None
         self.model = ObjectModel(annotator, self)
         self.view = QTableView()
         self.view.setModel(self.model)
@@ -228,6 +241,7 @@ class ObjectTable(QWidget):
         # as narrow as it can be, so that the dock need not be widened
         header.setStyleSheet("QHeaderView::section { padding: 2px 3px; }")
         header.setMinimumSectionSize(20)
+        header.setResizeContentsPrecision(0)  # to what is visible: rows may be thousands
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
         self.actions_of: dict[str, tuple[Callable[[], object], str]] = {
@@ -264,13 +278,21 @@ class ObjectTable(QWidget):
         column.addLayout(buttons)
 
     def refresh(self) -> None:
-        """Show the session as it is, with the same objects chosen as before."""
-        chosen, before = self.chosen, self.model.rows
-        self.model.refresh()
+        """Show the session as it is, with the same objects chosen as before.
+
+        Once another object is worked on, that one is chosen.
+        """
+        chosen = self.chosen
+        others = self.model.refresh()
         session = self._annotator.session
-        self.view.setColumnHidden(_SLICES, session is not None and len(session.shape) == 2)
-        if self.model.rows is not before:
+        current = None if session is None else session.current
+        labels = [row.label for row in self.model.rows]
+        if current is not None and current != self._current and current in labels:
+            self._current = current
+            self.choose([current])
+        elif others:
             self.choose(chosen)
+        self.view.setColumnHidden(_SLICES, session is not None and len(session.shape) == 2)
 
     @property
     def chosen(self) -> list[int]:
@@ -310,26 +332,34 @@ class ObjectTable(QWidget):
         else:
             self._annotator.take_up_picked()
 
+    def _some(self, least: int = 1) -> list[int]:
+        """Labels of the chosen objects; none, and a hint, if these are too few."""
+        chosen = self.chosen
+        if len(chosen) >= least:
+            return chosen
+        how = "two or more objects" if least > 1 else "an object"
+        self._annotator.tell(f"Choose {how} in the table first (Control adds to the choice).")
+        return []
+
     def _jump(self) -> None:
-        if self.chosen:
-            self._annotator.jump(self.chosen[0])
+        for label in self._some()[:1]:
+            self._annotator.jump(label)
 
     def _merge(self) -> None:
-        self._annotator.merge(self.chosen)
+        self._annotator.merge(self._some(2))
 
     def _delete(self) -> None:
-        self._annotator.delete(self.chosen)
+        self._annotator.delete(self._some())
 
     def _toggle(self, state: str) -> None:
         """Give all chosen objects the state that the first of them does not have."""
         notes = {row.label: row.note for row in self.model.rows}
-        if self.chosen:
-            new = not getattr(notes[self.chosen[0]], state)
-            self._annotator.describe(self.chosen, **{state: new})
+        if chosen := self._some():
+            new = not getattr(notes[chosen[0]], state)
+            self._annotator.describe(chosen, **{state: new})
 
     def _color(self) -> None:
-        chosen = self.chosen
-        if chosen:
+        if chosen := self._some():
             color = QColorDialog.getColor(_swatch(self._annotator, chosen[0]), self)
             if color.isValid():
                 self._annotator.describe(chosen, color=color.name())

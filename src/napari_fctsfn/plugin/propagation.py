@@ -134,7 +134,11 @@ class Propagation:
         if (site := bench.sound()) is None or bench.assistant.replayer is None:
             return
         annotated = site.session.objects.get(following.label, {})
-        masks = {p: mask for p, mask in following.masks.items() if p not in annotated}
+        masks = {
+            plane: mask
+            for plane, mask in following.masks.items()
+            if plane not in annotated or annotated[plane].followed
+        }
         sha256 = bench.assistant.replayer.predictor.sha256
         bench.do(lambda s: s.session.propagate(following.label, masks, s.labels_of, sha256))
         found = f"Object {following.label}: {len(masks)} slices found"

@@ -10,6 +10,7 @@ from napari.layers import Image
 
 from napari_fctsfn.plugin.layers import (
     TRANSFORMS,
+    displayed_range,
     full_data,
     image_shape,
     shown_axes,
@@ -49,6 +50,7 @@ class ImageSource:
         self._viewer = viewer
         self._data_changed, self._moved = data_changed, moved
         self._revision = 0
+        self._range: tuple[object, Normalisation] | None = None
         self.layer: Image | None = None
         self.channels: Channels | None = None
 
@@ -122,14 +124,10 @@ class ImageSource:
         assert self.layer is not None
         if self.channels is not None:  # each has its own range already
             return Normalisation(0.0, 1.0)
-        data = full_data(self.layer)
-        if self.layer.rgb:
-            return Normalisation.for_rgb(data.dtype)
-        low, high = self.layer.contrast_limits
-        # an image of one value, or of none but NaN, has no limits to go by
-        return (
-            Normalisation.from_limits((low, high)) if low < high else Normalisation.from_array(data)
-        )
+        key = (self._revision, tuple(self.layer.contrast_limits))
+        if self._range is None or self._range[0] != key:
+            self._range = key, displayed_range(self.layer)
+        return self._range[1]
 
     def why_no_slice(self) -> str:
         """Why no slice is shown, and what to do."""

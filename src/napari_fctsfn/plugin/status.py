@@ -41,13 +41,22 @@ def status(annotator: Annotator) -> str:
     return " · ".join(parts)
 
 
-def hint(annotator: Annotator, chosen: Image | None) -> str:
-    """What to do next, where `chosen` is the image chosen in the dock."""
+def hint(annotator: Annotator, chosen: Image | None, resumable: bool) -> str:
+    """What to do next.
+
+    Parameters
+    ----------
+    annotator : Annotator
+    chosen : Image or None
+        The image chosen in the dock.
+    resumable : bool
+        Whether a session of this image was left behind.
+    """
     session, site = annotator.session, annotator.site
     if annotator.problem:
         return annotator.problem
     if session is None or site is None:
-        return _first(annotator, chosen is not None)
+        return _first(annotator, chosen is not None, resumable)
     said = _warning(annotator, site, chosen) or _drawing(annotator, site)
     return said or _next_click(site, annotator.source.plane())
 
@@ -124,7 +133,7 @@ def _first_click(session: Session, plane: Plane) -> str:
     )
 
 
-def _first(annotator: Annotator, has_image: bool) -> str:
+def _first(annotator: Annotator, has_image: bool, resumable: bool) -> str:
     """What to do before anything else."""
     if not has_image:
         return (
@@ -133,4 +142,9 @@ def _first(annotator: Annotator, has_image: bool) -> str:
         )
     if annotator.assistant.replayer is None:
         return "You can start as soon as the model is loaded."
+    if resumable:
+        return (
+            "This image seems to have been annotated before: Reopen last session goes on with its "
+            "objects and clicks, Start begins anew."
+        )
     return "Choose the image and press Start. Then click on the first thing."

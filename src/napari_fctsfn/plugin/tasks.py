@@ -109,11 +109,9 @@ class Answer:
     box: Box | None = None
 
 
-def list_choices() -> Choices:
-    """Models with their weights licences, and devices."""
-    import torch
-
-    from napari_fctsfn.models import ModelError, chosen_model, list_models, read_card
+def list_model_choices() -> tuple[ModelChoice, ...]:
+    """Models with their weights licences."""
+    from napari_fctsfn.models import ModelError, list_models, read_card
 
     models = []
     for entry in list_models():
@@ -122,12 +120,21 @@ def list_choices() -> Choices:
         except (ModelError, OSError) as error:
             licence = f"cannot be used: {error}"
         models.append(ModelChoice(entry.name, licence))
+    return tuple(models)
+
+
+def list_choices() -> Choices:
+    """Models with their weights licences, and devices."""
+    import torch
+
+    from napari_fctsfn.models import chosen_model
+
     devices = ["auto", "cpu"]
     if torch.cuda.is_available():
         devices.append("cuda")
     if torch.backends.mps.is_available():
         devices.append("mps")
-    return Choices(tuple(models), chosen_model(), tuple(devices))
+    return Choices(list_model_choices(), chosen_model(), tuple(devices))
 
 
 def load_replayer(name: str, device: str) -> Replayer:

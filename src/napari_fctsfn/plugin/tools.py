@@ -1,4 +1,4 @@
-"""The row of buttons that say what the annotator prompts with."""
+"""Rows of buttons: what the annotator prompts with, and what becomes of proposals."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_fctsfn.plugin.annotate import Annotator
     from napari_fctsfn.plugin.shaping import Tool
 
@@ -48,3 +50,45 @@ class ToolRow(QWidget):
         """Show which is in use."""
         for tool, button in self.buttons.items():
             button.setChecked(tool == self._annotator.tool)
+
+
+class FindRow(QWidget):
+    """Asks for proposals, and decides about them.
+
+    Parameters
+    ----------
+    annotator : Annotator
+    """
+
+    def __init__(self, annotator: Annotator) -> None:
+        super().__init__()
+        self._finding = annotator.finding
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+
+        def button(text: str, tip: str, action: Callable[[], None]) -> QPushButton:
+            made = QPushButton(text)
+            made.setToolTip(tip)
+            made.clicked.connect(lambda *_: action())
+            row.addWidget(made)
+            return made
+
+        finding = self._finding
+        self.find_button = button(
+            "Find similar", "Propose further objects like those of this slice", finding.start
+        )
+        self.accept_button = button(
+            "Accept", "Make objects of the proposals; one step for undo", finding.accept
+        )
+        self.reject_button = button(
+            "Reject", "Drop all proposals; a click on one drops that one", finding.reject
+        )
+
+    def refresh(self) -> None:
+        """Show what can be done now."""
+        finding = self._finding
+        offered = finding.search is not None and not finding.under_way
+        self.find_button.setVisible(not offered)
+        self.accept_button.setVisible(offered)
+        self.accept_button.setText(f"Accept {len(finding.offered)}")
+        self.reject_button.setVisible(offered)

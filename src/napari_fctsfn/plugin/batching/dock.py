@@ -87,7 +87,12 @@ class BatchDock(QWidget):
         self._timer.setInterval(100)
         self._timer.timeout.connect(self._refresh)
         self._refresh()
-        self._lister.run(tasks.list_choices, self._on_choices, self._failed)
+        self.list_models()
+
+    def list_models(self) -> None:
+        """List the models; those that the list has already stay."""
+        if not self._lister.busy:
+            self._lister.run(tasks.list_choices, self._on_choices, self._failed)
 
     @property
     def busy(self) -> bool:

@@ -17,6 +17,7 @@ from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import (
     QApplication,
+    QCheckBox,
     QComboBox,
     QDoubleSpinBox,
     QFileDialog,
@@ -40,10 +41,11 @@ from qtpy.QtWidgets import (
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.plugin.background import Background
 from napari_fctsfn.plugin.choosers import LayerChooser
-from napari_fctsfn.plugin.layers import full_data
+from napari_fctsfn.plugin.layers import displayed_range, full_data
 from napari_fctsfn.plugin.teaching.chart import Chart
 from napari_fctsfn.plugin.teaching.pictures import comparison, thumbnail
 from napari_fctsfn.plugin.teaching.process import Teaching
+from napari_fctsfn.plugin.telling import next_image, tell_models
 
 if TYPE_CHECKING:
     from napari_fctsfn.train.finetune import Picture
@@ -102,6 +104,10 @@ class FineTuneDock(QWidget):
         self.minutes.setDecimals(1)
         self.minutes.setValue(3)
         self.minutes.setSuffix(" minutes")
+        self.onward = QCheckBox("If it is better, use it and open the next image")
+        self.onward.setToolTip(
+            "The next file of the annotated image's folder, in the Annotate dock of this window"
+        )
         self.start_button = QPushButton("Fine-tune")
         self.start_button.clicked.connect(self.start)
         self.progress = QProgressBar()
@@ -149,14 +155,12 @@ class FineTuneDock(QWidget):
             show_warning("Open an image and its corrected labels first.")
             return
         data, values = full_data(image), labels.data
-        limits = None if image.rgb else tuple(float(x) for x in image.contrast_limits)
+        shown = None if image.rgb else displayed_range(image)
         name = image.name
 
         def read() -> list[Picture]:
-            from napari_fctsfn.predict import Normalisation
             from napari_fctsfn.train.finetune import pictures_of_stack
 
-            shown = None if limits is None else Normalisation.from_limits(limits)
             return pictures_of_stack(name, data, np.asarray(values), shown)
 
         self._add(read)
@@ -283,7 +287,17 @@ class FineTuneDock(QWidget):
             self._show_examples(examples)
             self.use_button.setVisible(result.improved)
             self.keep_button.setText("Keep both" if result.improved else "Keep it anyway")
+            if result.improved and self.onward.isChecked():
+                self.go_on()
         self._refresh()
+
+    def go_on(self) -> bool:
+        """Use the new model, and open the next image with it; return whether that worked."""
+        summary = self.status.text()
+        if not self._take(True):
+            return False
+        self.status.setText(f"{summary} {self.status.text()}")
+        return next_image(self)
 
     def _show_examples(self, examples: list[Any]) -> None:
         for column, title in enumerate(("before, one click", "after, one click")):
@@ -320,19 +334,11 @@ class FineTuneDock(QWidget):
             show_error(f"The model is not registered yet: {error}")
             return False
         self.list_models()
-        self._offer(entry.name, use)
+        tell_models(self, entry.name if use else "")
         show_info(f"“{entry.name}” is registered.")
         self.discard()
         self.status.setText(f"“{entry.name}” is registered.")
         return True
-
-    def _offer(self, name: str, use: bool) -> None:
-        """Let the Annotate docks of this window know the model, and use it if wanted."""
-        from napari_fctsfn.plugin.dock import AnnotateDock
-
-        window = self.window()
-        for dock in [] if window is None else window.findChildren(AnnotateDock):
-            dock.offer_model(name, use)
 
     def wait_idle(self, timeout_ms: int = 30_000) -> bool:
         """Process events until nothing is pending; return whether that was so in time."""
@@ -398,6 +404,7 @@ class FineTuneDock(QWidget):
         column.addLayout(form)
         column.addWidget(self.thumbnails)
         column.addLayout(settings)
+        column.addWidget(self.onward)
         column.addWidget(self.start_button)
         column.addWidget(self.running)
         column.addWidget(self.chart)

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from napari_fctsfn.clicks import Click, Clicks, interaction_maps
 from napari_fctsfn.clicks.simulate import next_click
 from napari_fctsfn.models import LoadedModel
-from napari_fctsfn.predict import Normalisation, Prediction, Predictor, Settings
+from napari_fctsfn.predict import Adjustment, Normalisation, Prediction, Predictor, Settings
 from napari_fctsfn.predict.engine import resize
 from napari_fctsfn.predict.predictor import window_image
 from napari_fctsfn.predict.region import Region
@@ -116,9 +116,10 @@ class Watched(Predictor):
         clicks: Clicks,
         before: Region | None,
         settings: Settings,
+        adjustment: Adjustment | None = None,
     ) -> Any:
         self.seen.append((window, clicks, before))
-        return super()._look(current, window, clicks, before, settings)
+        return super()._look(current, window, clicks, before, settings, adjustment)
 
 
 def interact(
