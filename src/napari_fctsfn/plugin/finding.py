@@ -167,7 +167,7 @@ class Finding:
         self.search, self.under_way, self.rejected, self._shown = None, False, set(), 0
         bench, layer, self.layer = self._bench, self.layer, None
         if layer is not None and layer in bench.viewer.layers:
-            clicked_on = bench.viewer.layers.selection.active is layer
+            clicked_on = bench.viewer.layers.selection.active == layer
             bench.viewer.layers.remove(layer)
             if clicked_on and bench.site is not None and not bench.site.missing():
                 bench.activate(bench.site.prompts.positive)

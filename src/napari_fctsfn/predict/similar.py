@@ -152,9 +152,11 @@ def find_similar(
     like = _likeness(value / count, accepted)
     areas = [int(mask.sum()) for mask in accepted]
     small = math.sqrt(min(areas))
-    smooth = gaussian_filter(like, small / 5)
+    free = (~taken).astype(np.float32)
+    # the mean of what is free nearby: what is taken already says nothing of its neighbours
+    near = gaussian_filter(like * free, small / 5) / (gaussian_filter(free, small / 5) + 1e-3)
     places = peak_local_max(
-        np.where(taken, 0, smooth),
+        near * free,
         min_distance=max(int(small / 3), 1),
         threshold_abs=least,
         exclude_border=False,
