@@ -162,6 +162,29 @@ def test_the_dock_is_cancelled_and_goes_on(folder, make_napari_viewer_proxy):
     assert "4 done" in dock.status.text()
 
 
+def test_rows_of_a_table_that_name_no_image_are_told(folder, make_napari_viewer_proxy, monkeypatch):
+    table = folder / "points.csv"
+    table.write_text("image,axis-0,axis-1\np0,10,15\np1,30,40\np2,20,50\np3,9,9\nq7,1,1\n")
+    window = make_napari_viewer_proxy()
+    _, dock = window.window.add_plugin_dock_widget("napari-fctsfn", "Batch")
+    assert dock.wait_idle()
+    dock.form.take_folder(folder)
+    dock.form.model.addItem(str(folder / "tiny.safetensors"))
+    dock.form.model.setCurrentText(str(folder / "tiny.safetensors"))
+    dock.form.source.setCurrentIndex(dock.form.source.findData("table"))
+    dock.form.path.setText(str(table))
+    dock.run()
+    assert dock.wait_idle()
+    assert "4 done" in dock.status.text()
+    assert "points.csv: 1 of its clicks are on images" in dock.status.text()
+    told: list[str] = []
+    monkeypatch.setattr(commands, "show_warning", told.append)
+    dock.save(folder / "job.yaml")
+    assert call("run_job", path=folder / "job.yaml").skipped == 4
+    assert len(told) == 1
+    assert "such as 'q7': they are left out." in told[0]
+
+
 def test_every_way_to_clicks_makes_a_job(folder, make_napari_viewer_proxy):
     window = make_napari_viewer_proxy()
     _, dock = window.window.add_plugin_dock_widget("napari-fctsfn", "Batch")

@@ -20,6 +20,7 @@ import napari.viewer
 import numpy as np
 from napari.layers import Image, Labels, Layer, Points
 from napari.utils import cancelable_progress
+from napari.utils.notifications import show_warning
 from numpy.typing import NDArray
 from qtpy.QtWidgets import QFileDialog
 
@@ -259,6 +260,8 @@ def export_labels(
 
 def _run(job: batch.Job, base: Path) -> batch.Summary:
     planned = batch.plan(job, base)
+    if planned.warning:
+        show_warning(f"{planned.warning}.")
     entries = []
     with cancelable_progress(total=len(planned.pending), desc="batch") as bar:
         for entry in batch.execute(planned, stop=lambda: bool(bar.is_canceled)):

@@ -259,6 +259,8 @@ class BatchDock(QWidget):
             text += f", {left} not begun: Run goes on with them"
         if summary.failures:
             text += f". First failure: {next(iter(summary.failures.values()))}"
+        if planned.warning:
+            text += f". {planned.warning}"
         self._say(f"{text}. See index.html and job.yaml in {planned.folder}.")
 
     def _failed(self, error: Exception) -> None:
