@@ -164,7 +164,7 @@ def test_the_dock_is_cancelled_and_goes_on(folder, make_napari_viewer_proxy):
 
 def test_rows_of_a_table_that_name_no_image_are_told(folder, make_napari_viewer_proxy, monkeypatch):
     table = folder / "points.csv"
-    table.write_text("image,axis-0,axis-1\np0,10,15\np1,30,40\np2,20,50\np3,9,9\nq7,1,1\n")
+    table.write_text("file,y,x\np0,10,15\np1,30,40\np2,20,50\np3,9,9\nq7,1,1\n")
     window = make_napari_viewer_proxy()
     _, dock = window.window.add_plugin_dock_widget("napari-fctsfn", "Batch")
     assert dock.wait_idle()
@@ -173,6 +173,10 @@ def test_rows_of_a_table_that_name_no_image_are_told(folder, make_napari_viewer_
     dock.form.model.setCurrentText(str(folder / "tiny.safetensors"))
     dock.form.source.setCurrentIndex(dock.form.source.findData("table"))
     dock.form.path.setText(str(table))
+    dock.form.columns.setText("row: y")
+    dock.run()
+    assert "the columns 'row: y' are no pairs" in dock.status.text()
+    dock.form.columns.setText("row=y, column = x; image=file")
     dock.run()
     assert dock.wait_idle()
     assert "4 done" in dock.status.text()
@@ -193,6 +197,7 @@ def test_every_way_to_clicks_makes_a_job(folder, make_napari_viewer_proxy):
     form.take_folder(folder)
     form.path.setText("rough/{stem}.tif")
     form.slices.setText("0, 2")
+    form.columns.setText("row=y, column=x")
     for number in range(form.source.count()):
         form.source.setCurrentIndex(number)
         job = batch.parse_job(form.document())

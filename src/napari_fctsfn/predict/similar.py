@@ -152,11 +152,11 @@ def find_similar(
     like = _likeness(value / count, accepted)
     areas = [int(mask.sum()) for mask in accepted]
     small = math.sqrt(min(areas))
-    free = (~taken).astype(np.float32)
+    vacant = (~taken).astype(np.float32)
     # the mean of what is free nearby: what is taken already says nothing of its neighbours
-    near = gaussian_filter(like * free, small / 5) / (gaussian_filter(free, small / 5) + 1e-3)
+    near = gaussian_filter(like * vacant, small / 5) / (gaussian_filter(vacant, small / 5) + 1e-3)
     places = peak_local_max(
-        near * free,
+        near * vacant,
         min_distance=max(int(small / 3), 1),
         threshold_abs=least,
         exclude_border=False,

@@ -51,6 +51,12 @@ class JobForm(QWidget):
         self.path.setPlaceholderText("{stem} is the name of the image")
         self.slices = QLineEdit()
         self.slices.setPlaceholderText("0, 12, 30")
+        self.columns = QLineEdit()
+        self.columns.setPlaceholderText("row=y, column=x, image=file")
+        self.columns.setToolTip(
+            "The table's names for row, column, image, slice, positive and object; without them "
+            "row=axis-0, column=axis-1, as napari writes points"
+        )
         self.source, self.model, self.labels = QComboBox(), QComboBox(), QComboBox()
         for name, (text, _, _) in SOURCES.items():
             self.source.addItem(text, name)
@@ -73,10 +79,11 @@ class JobForm(QWidget):
         self._form.addRow("Path", self._path_row)
         self._form.addRow("Radius", self.radius)
         self._form.addRow("Slices", self.slices)
+        self._form.addRow("Columns", self.columns)
         self._form.addRow("Model", self.model)
         self._form.addRow("Results", _beside(self.folder, self._choose_folder))
         self._form.addRow("Labels", self.labels)
-        for field in (self.images, self.path, self.folder, self.slices):
+        for field in (self.images, self.path, self.folder, self.slices, self.columns):
             field.textChanged.connect(self.changed)
         self.source.currentIndexChanged.connect(self._on_source)
         self._on_source()
@@ -87,7 +94,7 @@ class JobForm(QWidget):
         Raises
         ------
         ValueError
-            If images or results are not chosen, or slices are no numbers.
+            If images or results are not chosen, slices are no numbers, or columns no pairs.
         """
         patterns = [text.strip() for text in self.images.text().split(";") if text.strip()]
         if not patterns:
@@ -106,6 +113,8 @@ class JobForm(QWidget):
             clicks["radius"] = self.radius.value()
         if name == "propagate":
             clicks["slices"] = _numbers(self.slices.text())
+        if name == "table":
+            clicks["columns"] = _pairs(self.columns.text())
         model = self._kept.get("model", {})
         chosen = self.model.currentText() or "default"
         kept = dict(model) if model.get("name") == chosen else {"name": chosen}
@@ -139,6 +148,8 @@ class JobForm(QWidget):
             clicks["folder"] = str(base / clicks["folder"])
         self.radius.setValue(clicks.get("radius", self.radius.value()))
         self.slices.setText(", ".join(map(str, clicks.get("slices", ()))))
+        columns = clicks.get("columns", {})
+        self.columns.setText(", ".join(f"{key}={column}" for key, column in columns.items()))
         self.folder.setText(str(base / outputs["folder"]))
         self.labels.setCurrentIndex(self.labels.findData(outputs.get("labels", "tiff")))
 
@@ -151,6 +162,7 @@ class JobForm(QWidget):
             (self._path_row, bool(SOURCES[name][1])),
             (self.radius, name == "seeds"),
             (self.slices, name == "propagate"),
+            (self.columns, name == "table"),
         ):
             widget.setVisible(shown)
             if (label := self._form.labelForField(widget)) is not None:
@@ -209,3 +221,10 @@ def _numbers(text: str) -> list[int]:
         return [int(part) for part in text.replace(";", ",").split(",") if part.strip()]
     except ValueError:
         raise ValueError(f"the slices {text!r} are no numbers: write 0, 12, 30") from None
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.replace(";", ",").split(",") if part.strip()]
+    if not all(key.strip() and column.strip() for key, _, column in pairs):
+        raise ValueError(f"the columns {text!r} are no pairs: write row=y, column=x, image=file")
+    return {key.strip(): column.strip() for key, _, column in pairs}
