@@ -147,6 +147,7 @@ def test_a_model_goes_out_and_comes_in_as_one_file(dock, tmp_path):
     dock.export(tmp_path / "out.safetensors")
     assert dock.wait_idle()
     dock.export(tmp_path / "out.safetensors")
+    assert dock.wait_idle()
     assert "is there already" in dock.status.text()
     dock.select("first")
     dock.delete()

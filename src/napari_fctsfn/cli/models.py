@@ -106,14 +106,23 @@ def restore(name: _Name, _debug: Debug = False) -> None:
 @app.command()
 def export(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a model.")],
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="New file, ending in .safetensors.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="New file: .safetensors for another machine, .zip for the BioImage Model Zoo.",
+        ),
+    ],
     _debug: Debug = False,
 ) -> None:
-    """Write a model with its card into one file, for another machine."""
+    """Write a model with its card into one file, for another machine or the BioImage Model Zoo."""
     from napari_fctsfn.models import export_model
 
     export_model(name, path)
-    typer.echo(f"{path}: napari-fctsfn models import {path.name} registers it elsewhere")
+    if path.suffix == ".zip":
+        typer.echo(f"{path}: bioimageio test {path.name} tries it, as the model zoo does")
+    else:
+        typer.echo(f"{path}: napari-fctsfn models import {path.name} registers it elsewhere")
 
 
 @app.command("import")

@@ -17,7 +17,7 @@ from napari_fctsfn.models.registry import (
 )
 from napari_fctsfn.models.store import ModelError, load_model, read_card
 
-_SUFFIX = ".safetensors"
+_SUFFIX, _PACKAGE = ".safetensors", ".zip"
 
 
 def rename_model(name: str, new: str) -> ModelEntry:
@@ -75,22 +75,36 @@ def restore_model(name: str) -> ModelEntry:
 
 
 def export_model(name: str, path: Path) -> None:
-    """Write a model into one file of one's own, which `import_model` reads anywhere.
+    """Write a model into one file of one's own.
+
+    Parameters
+    ----------
+    name : str
+    path : Path
+        Ending in ``.safetensors``, which `import_model` reads anywhere, or in ``.zip``: a package
+        of the BioImage Model Zoo for other programs (see `zoo`).
 
     Raises
     ------
     ModelError
-        If there is no such model, the file is there already or has another ending.
+        If there is no such model, the file is there already or has another ending, or a library
+        that the package needs is not installed.
     """
     source = resolve_model(name)
-    if path.suffix != _SUFFIX:
-        raise ModelError(f"{path} must end in {_SUFFIX}")
+    if path.suffix not in (_SUFFIX, _PACKAGE):
+        raise ModelError(f"{path} must end in {_SUFFIX}, or in {_PACKAGE} for the model zoo")
     if path.exists():
         raise ModelError(f"{path} is there already: remove it, or choose another name")
     if not path.parent.is_dir():
         raise ModelError(f"there is no folder {path.parent}: make it first")
     with replace_file(path) as temporary:
-        shutil.copyfile(source, temporary)
+        if path.suffix == _PACKAGE:
+            # slow to import, and its libraries are optional
+            from napari_fctsfn.models.zoo import write_package
+
+            write_package(load_model(source), temporary)
+        else:
+            shutil.copyfile(source, temporary)
 
 
 def import_model(path: Path, name: str | None = None) -> ModelEntry:

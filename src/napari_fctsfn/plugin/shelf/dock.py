@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from napari_fctsfn.train.finetune import Measured, Picture
 
 _ENDING = "Models (*.safetensors)"
+_ENDINGS = f"{_ENDING};;For the BioImage Model Zoo (*.zip)"
 
 
 class ModelsDock(QWidget):
@@ -206,11 +207,21 @@ class ModelsDock(QWidget):
             tell_models(self)
 
     def export(self, path: Path) -> None:
-        """Write the selected model into a file."""
+        """Write the selected model into a file: one of this package, or one for the model zoo."""
         from napari_fctsfn.models import export_model
 
-        if (name := self._one()) and self._did(partial(export_model, name, path)):
-            self._say(f"“{name}” is in {path}; Import reads it on another machine.", name)
+        def written(_: None) -> None:
+            whose = (
+                "a package for the BioImage Model Zoo"
+                if path.suffix == ".zip"
+                else "Import reads it on another machine"
+            )
+            self._say(f"“{name}” is in {path}: {whose}.", name)
+
+        name = self._one()
+        if name and not self._reader.busy:
+            self.status.setText(f"Writing {path}…")
+            self._reader.run(partial(export_model, name, path), written, self._complain)
 
     def import_(self, path: Path) -> None:
         """Register a model file under the name on its card."""
@@ -255,7 +266,7 @@ class ModelsDock(QWidget):
     def _ask_export(self) -> None:
         if len(self.selected) == 1:
             usual = f"{self.selected[0].name}.safetensors"
-            path, _ = QFileDialog.getSaveFileName(self, "Export a model", usual, _ENDING)
+            path, _ = QFileDialog.getSaveFileName(self, "Export a model", usual, _ENDINGS)
             if path:
                 self.export(Path(path))
 
