@@ -453,13 +453,17 @@ def _choice() -> QComboBox:
     return box
 
 
+_PADDING = 14
+"""Above and below a text in napari's style, in pixels, together."""
+
+
 def _text(name: str, lines: int = 1) -> QLabel:
     """Text that wraps, at least so many lines high; its name lets screen readers find it."""
     label = QLabel()
     label.setObjectName(name)
     label.setWordWrap(True)
     label.setAlignment(Qt.AlignmentFlag.AlignTop)
-    label.setMinimumHeight(lines * label.fontMetrics().lineSpacing())
+    label.setMinimumHeight(lines * label.fontMetrics().lineSpacing() + _PADDING)
     label.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
     return label
 

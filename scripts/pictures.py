@@ -1,0 +1,112 @@
+"""Make the pictures of the Annotate dock for the documentation anew.
+
+    scripts/with-display.sh .venv/bin/python scripts/pictures.py docs/images
+
+Needs no data but the bundled samples; the pictures are to be looked at before they are committed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import napari
+import numpy as np
+from PIL import Image
+from qtpy.QtWidgets import QApplication
+from skimage.measure import regionprops
+from superqt import QCollapsible
+
+_LABELS = Path(__file__).parents[1] / "tests/data/nuclei_labels.png"
+_COLORS = 192
+"""Of a picture in the documentation: flat surfaces stay small files."""
+
+
+def main() -> None:
+    """Make every picture in a window of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    for name, size, act in (
+        ("annotate", (1280, 860), _annotate),
+        ("objects", (1050, 780), _objects),
+        ("prompts", (1280, 800), _prompts),
+    ):
+        viewer = napari.Viewer()
+        viewer.open_sample("napari-fctsfn", "nuclei")
+        viewer.window.resize(*size)
+        _, dock = viewer.window.add_plugin_dock_widget("napari-fctsfn", "Annotate")
+        assert dock.wait_idle(300_000)
+        assert dock.start()
+        viewer.reset_view()
+        act(viewer, dock)
+        _save(viewer, folder / f"{name}.png")
+        viewer.close()
+
+
+def _click(dock: Any, *point: float, positive: bool = True) -> None:
+    prompts = dock.annotator.site.prompts
+    (prompts.positive if positive else prompts.negative).add([list(point)])
+    assert dock.wait_idle(60_000)
+
+
+def _some(dock: Any, points: list[tuple[int, int]]) -> None:
+    for number, point in enumerate(points):
+        if number:
+            dock.next_button.click()
+        _click(dock, *point)
+
+
+def _nuclei(count: int) -> list[tuple[int, int]]:
+    """The middles of the largest nuclei of the sample."""
+    nuclei = sorted(regionprops(iio.imread(_LABELS)), key=lambda nucleus: -nucleus.area)
+    return [(round(n.centroid[0]), round(n.centroid[1])) for n in nuclei[:count]]
+
+
+def _annotate(_viewer: Any, dock: Any) -> None:
+    _some(dock, _nuclei(9))
+
+
+def _objects(_viewer: Any, dock: Any) -> None:
+    _some(dock, _nuclei(7))
+    note = dock.annotator.session.note
+    notes = {
+        1: replace(note(1), category="nucleus"),
+        2: replace(note(2), category="nucleus", name="the long one"),
+        3: replace(note(3), reviewed=True),
+        5: replace(note(5), hidden=True),
+    }
+    dock.annotator.do(lambda site: site.session.describe(notes))
+    dock.objects.choose([2, 3])
+    assert dock.wait_idle()
+
+
+def _prompts(_viewer: Any, dock: Any) -> None:
+    _some(dock, _nuclei(8)[4:])
+    dock.next_button.click()
+    for part in dock.findChildren(QCollapsible):
+        part.expand(animate=False)
+    dock.annotator.shaping.use("box")
+    shapes = dock.annotator.shaping.layer
+    row, column = _nuclei(2)[1]
+    corners = [(row + r, column + c) for r, c in ((-14, -13), (-14, 13), (14, 13), (14, -13))]
+    shapes.add(np.array(corners), shape_type="rectangle")
+    assert dock.wait_idle(60_000)
+
+
+def _save(viewer: Any, path: Path) -> None:
+    for _ in range(10):
+        QApplication.processEvents()
+    with tempfile.TemporaryDirectory() as folder:
+        shot = Path(folder) / "shot.png"
+        viewer.screenshot(str(shot), canvas_only=False, flash=False)
+        picture = Image.fromarray(iio.imread(shot)[..., :3])
+    picture.quantize(_COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
