@@ -25,6 +25,28 @@ _SIDE = 1200
 _BEAT = 0.005
 
 
+class Drawing:
+    """How long napari has drawn a canvas so far, in seconds.
+
+    Parameters
+    ----------
+    canvas : vispy.scene.SceneCanvas
+        Tells when it is drawn.
+    """
+
+    def __init__(self, canvas: Any) -> None:
+        self.seconds = 0.0
+        self._from = 0.0
+        canvas.events.draw.connect(self._before, position="first")
+        canvas.events.draw.connect(self._after, position="last")
+
+    def _before(self, _event: Any) -> None:
+        self._from = time.perf_counter()
+
+    def _after(self, _event: Any) -> None:
+        self.seconds += time.perf_counter() - self._from
+
+
 class Heartbeat:
     """How late a timer's beats are; drawing does not count.
 
@@ -36,26 +58,18 @@ class Heartbeat:
 
     def __init__(self, canvas: Any) -> None:
         self.delays: list[float] = []
-        self._drawing = 0.0
-        self._drawn_from = 0.0
-        canvas.events.draw.connect(self._before, position="first")
-        canvas.events.draw.connect(self._after, position="last")
+        self._drawing = Drawing(canvas)
+        self._drawn = 0.0
         self._timer = QTimer()
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._timer.timeout.connect(self._on_beat)
         self._last = time.perf_counter()
         self._timer.start(round(1e3 * _BEAT))
 
-    def _before(self, _event: Any) -> None:
-        self._drawn_from = time.perf_counter()
-
-    def _after(self, _event: Any) -> None:
-        self._drawing += time.perf_counter() - self._drawn_from
-
     def _on_beat(self) -> None:
-        now = time.perf_counter()
-        self.delays.append(max(now - self._last - _BEAT - self._drawing, 0.0))
-        self._last, self._drawing = now, 0.0
+        now, drawn = time.perf_counter(), self._drawing.seconds
+        self.delays.append(max(now - self._last - _BEAT - (drawn - self._drawn), 0.0))
+        self._last, self._drawn = now, drawn
 
 
 def radius(index: int) -> int:
