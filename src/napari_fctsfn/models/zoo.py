@@ -53,9 +53,13 @@ not in this package.
 
 Weights: {licence}. SHA-256 of the model file: {sha256}.
 
-Trained on:
+## Training
 
 {data}
+
+## Validation
+
+{metrics}
 """
 
 _PREVIOUS = """\
@@ -258,6 +262,7 @@ def _plain(name: str) -> str:
 def _readme(model: LoadedModel, side: int) -> str:
     card: ModelCard = model.card
     data = [f"- {each.name}: {each.images} pictures, {each.licence}" for each in card.training_data]
+    metrics = [f"- {name}: {value:.3g}" for name, value in card.metrics.items()]
     return _README.format(
         name=card.name,
         description=card.description or "A model of napari-fctsfn.",
@@ -267,5 +272,6 @@ def _readme(model: LoadedModel, side: int) -> str:
         licence=card.weights_licence
         + (": see the terms of the data below" if card.weights_licence == RESEARCH_ONLY else ""),
         sha256=model.sha256,
-        data="\n".join(data) or "- not written down",
+        data="\n".join(data) or "Not written down.",
+        metrics="\n".join(metrics) or "Not written down.",
     )
