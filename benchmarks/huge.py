@@ -2,8 +2,9 @@
 
     scripts/with-display.sh .venv/bin/python benchmarks/huge.py [--side 20000] [--objects 6]
 
-Prints memory, and waiting times as ratios to those in a picture of 2048 x 2048 of the same run. Drawing is what napari takes for its canvas, by
-software on a virtual display; labels wider than a texture are sent to it anew with every change.
+Prints memory, and waiting times as ratios to those in a picture of 2048 x 2048 of the same run.
+Drawing is what napari takes for its canvas, by software on a virtual display; labels wider than a
+texture are sent to it whole with every change.
 """
 
 from __future__ import annotations
