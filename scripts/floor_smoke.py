@@ -1,8 +1,9 @@
-"""With the lowest napari allowed: open a window, add our dock from the manifest, click once."""
+"""With the lowest napari allowed: window, all docks from the manifest, two objects, a search."""
 
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import napari
 import numpy as np
@@ -41,8 +42,20 @@ def main() -> None:
     points = next(x for x in viewer.layers if x.name.startswith("positive"))
     points.add([[50, 60]])
     wait_until(lambda: labels.data[50, 60] != 0, "a mask under the click")
+    dock.next_button.click()
+    points.add([[20, 20]])
+    wait_until(lambda: labels.data[20, 20] == 2, "a second object")
+    note = replace(dock.annotator.session.note(2), hidden=True, color="#ff0000")
+    dock.annotator.do(lambda site: site.session.describe({2: note}))
+    dock.similar.find_button.click()
+    wait_until(lambda: not dock.annotator.finding.under_way, "an end of the search")
+    dock.undo_button.click()
+    for name in ("Fine-tune", "Batch", "Models"):
+        _, other = viewer.window.add_plugin_dock_widget("napari-fctsfn", name)
+        if not other.wait_idle():
+            sys.exit(f"the dock {name} is not idle")
     viewer.close()
-    print(f"napari {napari.__version__}: window, dock, one click: ok")
+    print(f"napari {napari.__version__}: window, docks, two objects, one search: ok")
 
 
 if __name__ == "__main__":

@@ -228,7 +228,7 @@ class Finding:
                 np.zeros((1,) * search.site.image.ndim, np.uint16),
                 name=_NAME,
                 opacity=1,
-                colormap=object_colors().model_copy(deep=True),
+                colormap=object_colors(),
             )
             self.layer.contour = _CONTOUR
             self.layer.mouse_drag_callbacks.append(self._on_mouse)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,9 +89,8 @@ _HUES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#f0e442", "#cc7
 in lightness too."""
 
 
-@cache
 def object_colors() -> CyclicLabelColormap:
-    """Colours of objects: seven hues, then the same ones lighter."""
+    """Colours of objects: seven hues, then the same ones lighter; anew for every layer."""
     hues = np.array([transform_color(hue)[0] for hue in _HUES])
     return CyclicLabelColormap(
         colors=np.concatenate([np.zeros((1, 4)), hues, (hues + 1) / 2]), name="objects"
@@ -128,10 +126,8 @@ def new_labels(image: Image, data: np.ndarray | None = None, channels: int | Non
     """
     if data is None:
         data = np.zeros(image_shape(image, channels), dtype=np.uint16)
-    colors = object_colors().model_copy(deep=True)
-    return Labels(
-        data, name=f"{image.name} objects", colormap=colors, **transforms(image, channels)
-    )
+    name = f"{image.name} objects"
+    return Labels(data, name=name, colormap=object_colors(), **transforms(image, channels))
 
 
 def capacity(labels: Labels) -> int:
