@@ -56,6 +56,8 @@ def _click(dock: Any, *point: float, positive: bool = True) -> None:
 
 def _some(dock: Any, points: list[tuple[int, int]]) -> None:
     for number, point in enumerate(points):
+        if dock.annotator.site.labels.data[point]:
+            continue  # touches one that has it
         if number:
             dock.next_button.click()
         _click(dock, *point)
@@ -68,11 +70,11 @@ def _nuclei(count: int) -> list[tuple[int, int]]:
 
 
 def _annotate(_viewer: Any, dock: Any) -> None:
-    _some(dock, _nuclei(9))
+    _some(dock, _nuclei(10))
 
 
 def _objects(_viewer: Any, dock: Any) -> None:
-    _some(dock, _nuclei(7))
+    _some(dock, _nuclei(8))
     note = dock.annotator.session.note
     notes = {
         1: replace(note(1), category="nucleus"),
