@@ -27,6 +27,7 @@ def create_pyramid(name: str, in_channels: int = 3) -> Any:
     Module
         From (batch, in_channels, rows, columns) to a list of feature maps at strides 2 (which may
         be missing), 4, 8, 16 and 32; ``feature_info.channels()`` says how many channels each has.
+        Features at stride 1, as VGG's have, are left out.
 
     Raises
     ------
@@ -35,10 +36,16 @@ def create_pyramid(name: str, in_channels: int = 3) -> Any:
     """
     if not timm.is_model(name):
         raise ValueError(f"timm knows no image model {name!r}; timm.list_models() gives all names")
-    try:
-        pyramid: Any = timm.create_model(
-            name, pretrained=False, features_only=True, in_chans=in_channels
+
+    def create(**stages: Any) -> Any:
+        return timm.create_model(
+            name, pretrained=False, features_only=True, in_chans=in_channels, **stages
         )
+
+    try:
+        pyramid = create()
+        if pyramid.feature_info.reduction()[0] == 1:
+            pyramid = create(out_indices=pyramid.feature_info.out_indices[1:])
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"the image model {name!r} has no feature pyramid: {error}") from None
     strides = list(pyramid.feature_info.reduction())
@@ -49,9 +56,14 @@ def create_pyramid(name: str, in_channels: int = 3) -> Any:
         )
     if pyramid.pretrained_cfg.get("fixed_input_size"):
         raise ValueError(f"the image model {name!r} takes images of one size only")
-    if getattr(pyramid, "output_fmt", Format.NCHW) != Format.NCHW:
-        raise ValueError(f"the image model {name!r} gives its channels as the last axis")
+    if getattr(pyramid, "output_fmt", Format.NCHW) == Format.NHWC:
+        pyramid.register_forward_hook(_channels_first)
     return pyramid
+
+
+def _channels_first(_pyramid: nn.Module, _inputs: object, features: list[Tensor]) -> list[Tensor]:
+    """Features (batch, rows, columns, channels) as (batch, channels, rows, columns)."""
+    return [feature.permute(0, 3, 1, 2) for feature in features]
 
 
 def scaling(pyramid: Any) -> tuple[list[float], list[float]]:
