@@ -136,6 +136,30 @@ def test_a_killed_stage_resumes_bit_for_bit(data, chain, tmp_path, monkeypatch, 
     assert ["validation_iou" in record for record in read_log(tmp_path)] == [False, True] * 2
 
 
+def test_a_kill_between_checkpoints_leaves_no_trace(data, chain, tmp_path, monkeypatch):
+    settings = stage(data, tmp_path, save_every=2)
+    learn = paper._Training._learn
+
+    def killed(training, step, examples):
+        if step == 3:
+            raise KeyboardInterrupt
+        return learn(training, step, examples)
+
+    monkeypatch.setattr(paper._Training, "_learn", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_paper_model(settings, "tslfn32")
+    assert [record["step"] for record in read_log(tmp_path)] == [0, 1, 2]
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 3, "lo')
+    for name in ("checkpoint.safetensors", "log.jsonl"):
+        (tmp_path / f".{name}.{'0' * 32}.part").write_bytes(b"half")
+    monkeypatch.setattr(paper._Training, "_learn", learn)
+    again = train_paper_model(settings, "tslfn32")
+    assert again.read_bytes() == chain["tslfn32"].read_bytes()
+    assert [record["step"] for record in read_log(tmp_path)] == [0, 1, 2, 3]
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_each_stage_moves_its_weights_and_msrn_the_refiner_alone(chain):
     for before, after in pairwise(paper.STAGES):
         started = load_model(chain[before]).network.state_dict()
@@ -281,7 +305,7 @@ def test_a_stage_starts_from_a_file_of_vgg16s_weights(data, tmp_path):
         kernel = torch.randn(width, inputs, 3, 3, generator=generator) * 0.1
         weights |= {f"conv{block}_1.weight": kernel, f"conv{block}_1.bias": torch.ones(width)}
         inputs = width
-    save_file(weights, tmp_path / "vgg.safetensors")
+    save_file(weights, tmp_path / "vgg.safetensors", {"source": "VGG16, tuned on\nedges"})
     start = str(tmp_path / "vgg.safetensors")
     training = paper._Training(stage(data, tmp_path, start=start), Processes())
     own = training.network.state_dict()
@@ -290,6 +314,12 @@ def test_a_stage_starts_from_a_file_of_vgg16s_weights(data, tmp_path):
     mean = kernel.mean(dim=1, keepdim=True).expand(-1, 2, -1, -1)
     assert torch.equal(own["interaction_stream.blocks.0.0.weight"], mean)
     assert training._describe()["start"] == "vgg.safetensors"
+    assert training.origin == "vgg.safetensors (VGG16, tuned on edges)"
+    first = train_paper_model(stage(data, tmp_path / "32", start=start), "t32")
+    second = stage(data, tmp_path / "16", "tslfn16", start=str(first))
+    card = load_model(train_paper_model(second, "t16")).card
+    assert card.training["start"] == "t32.safetensors"
+    assert card.training["origin"] == training.origin
     with pytest.raises(WeightsError, match="not from VGG16's weights"):
         train_paper_model(stage(data, tmp_path, "msrn", start=start), "m")
 
@@ -309,6 +339,7 @@ def test_the_card_tells_stage_data_and_parent(chain):
     assert card.training["recipe"] == "paper"
     assert (card.training["stage"], card.training["start"]) == ("msrn", "tslfn8.safetensors")
     assert card.parent == load_model(chain["tslfn8"]).sha256
+    assert card.training["origin"] == "random"
     assert [(entry.name, entry.images) for entry in card.training_data] == [("discs", 5)]
     assert 0 <= card.metrics["validation_iou"] <= 1
     assert card.weights_licence == "CC BY 4.0"
@@ -491,6 +522,52 @@ def test_sets_that_cannot_be_trained_on_are_refused(tmp_path, about, count, mess
             Image.fromarray(np.full(SHAPE, 1, np.uint8)).save(label)
     with pytest.raises(DataSetError, match=message):
         Samples(tmp_path / "discs", None, augment=False, seed=0)
+
+
+def make_voc(root, count):
+    """Pascal VOC 2012 as it is published, with as many training pictures."""
+    make_set(root / "discs", count, ignore=255)
+    voc = root / "VOCdevkit" / "VOC2012"
+    (voc / "ImageSets" / "Segmentation").mkdir(parents=True)
+    for name, source in (("JPEGImages", "images"), ("SegmentationObject", "labels")):
+        (root / "discs" / source).rename(voc / name)
+    stems = (root / "discs" / "train.txt").read_text()
+    (voc / "ImageSets" / "Segmentation" / "train.txt").write_text(stems)
+    return voc
+
+
+def test_voc_is_trained_on_as_it_is_published(tmp_path):
+    voc = make_voc(tmp_path, 6)
+    settings = stage(tmp_path, tmp_path / "run", steps=2)
+    model = load_model(train_paper_model(replace(settings, set="VOCdevkit"), "m"))
+    ((learned),) = model.card.training_data
+    assert (learned.name, learned.images) == ("VOC2012", 5)
+    assert "Flickr" in learned.licence
+    samples = Samples(voc, None, augment=False, seed=0)
+    assert samples.pictures == 5
+    assert not samples.draw(0).valid[0, :3].any()  # void
+
+
+def test_training_files_that_are_missing_are_named_with_the_layout(tmp_path):
+    make_set(tmp_path / "discs", 14)
+    for number in range(14):
+        (tmp_path / "discs" / "images" / f"p{number}.png").unlink()
+    with pytest.raises(DataSetError) as error:
+        Samples(tmp_path / "discs", None, augment=False, seed=0)
+    text = str(error.value)
+    assert [number for number in range(14) if f"/p{number}(" in text] == list(range(10))
+    assert "and 4 more; its layout is dataset.json, images/STEM." in text
+    (tmp_path / "discs" / "dataset.json").unlink()
+    with pytest.raises(DataSetError, match=r"dataset\.json, images/STEM.*JPEGImages/STEM\.jpg"):
+        Samples(tmp_path / "discs", None, augment=False, seed=0)
+
+
+def test_what_has_no_labels_of_all_objects_at_once_is_not_trained_on(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    text = json.dumps({"images": [], "annotations": []})
+    (tmp_path / "annotations" / "instances_val2017.json").write_text(text)
+    with pytest.raises(DataSetError, match="cannot be trained on: Pascal VOC can, or"):
+        Samples(tmp_path, None, augment=False, seed=0)
 
 
 def test_what_is_not_valid_has_no_part_in_the_loss():

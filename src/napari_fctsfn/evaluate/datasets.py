@@ -80,6 +80,10 @@ class DataSet(ObjectSet):
             If ``dataset.json`` is missing or not valid.
         """
         path = folder / "dataset.json"
+        if not path.is_file():
+            raise DataSetError(
+                f"{folder} is no data set: there is no file {path}; its layout is {cls.layout}"
+            )
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:

@@ -49,6 +49,7 @@ class PascalVoc(DataSet):
             folder,
             "VOC2012",
             "instances",
+            licence="VOC2012: Flickr terms of use, research",
             modality="photographs",
             images_folder="JPEGImages",
             labels_folder="SegmentationObject",
@@ -144,8 +145,10 @@ def open_dataset(folder: Path, split: str | None = None, sample: Sample | None =
     DataSetError
         If the folder has none of these layouts, or no such split or sample.
     """
+    known = (DataSet, PascalVoc, CocoInstances, GrabCut, Berkeley)
+    layouts = "; ".join(f"{kind.__name__}: {kind.layout}" for kind in known)
     if not folder.is_dir():
-        raise DataSetError(f"{folder} is no data set: there is no such folder")
+        raise DataSetError(f"{folder} is no data set: there is no such folder ({layouts})")
     own = (folder / "dataset.json").exists()
     voc = None if own else _voc_root(folder)
     coco = not own and voc is None and (folder / "annotations").is_dir()
@@ -163,8 +166,6 @@ def open_dataset(folder: Path, split: str | None = None, sample: Sample | None =
         return _masks(GrabCut, folder, "GrabCut", "data_GT", "boundary_GT", _UNKNOWN)
     if (folder / "images").is_dir() and (folder / "masks").is_dir():
         return _masks(Berkeley, folder, "Berkeley", "images", "masks", None)
-    known = (DataSet, PascalVoc, CocoInstances, GrabCut, Berkeley)
-    layouts = "; ".join(f"{kind.__name__}: {kind.layout}" for kind in known)
     raise DataSetError(f"{folder} is no data set of a known layout ({layouts})")
 
 

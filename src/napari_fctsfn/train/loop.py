@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from napari_fctsfn._files import remove_parts, replace_file
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.network import FCTSFN
 from napari_fctsfn.train.checkpoint import CheckpointError
@@ -26,6 +27,8 @@ Batch = TypeVar("Batch")
 
 _PRETRAINED = ("image_stream.backbone", "fusion.tail")
 """Parts of ``lite`` networks that begin with ImageNet's weights."""
+
+_LOG = "log.jsonl"
 
 
 class Plan(Protocol):
@@ -115,6 +118,7 @@ def run(
         log = None
         if processes.main:
             stack.enter_context(_alone(plan.output))
+            remove_parts(plan.output, ["checkpoint.safetensors", _LOG])
             log = stack.enter_context(_Log(plan.output, first, tensorboard))
         bar = tqdm(
             range(first, plan.steps),
@@ -158,7 +162,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 class _Log:
-    """One line of JSON for each step; on request the same numbers for TensorBoard."""
+    """One line of JSON for each step, once; on request the same numbers for TensorBoard."""
 
     def __init__(self, folder: Path, first: int, tensorboard: bool) -> None:
         self._writer: Any = None
@@ -170,7 +174,10 @@ class _Log:
                     "--tensorboard needs TensorBoard: pip install 'napari-fctsfn[tensorboard]'"
                 ) from None
             self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
-        self._file = (folder / "log.jsonl").open("a", encoding="utf-8")
+        path = folder / _LOG
+        if path.exists():
+            _keep_before(path, first)
+        self._file = path.open("a", encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self
@@ -187,6 +194,20 @@ class _Log:
             for name, value in record.items():
                 if name != "step" and isinstance(value, int | float):
                     self._writer.add_scalar(name, value, record["step"])
+
+
+def _keep_before(path: Path, first: int) -> None:
+    """Drop from a log what was taken after the last checkpoint and is taken again."""
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        try:
+            if json.loads(line)["step"] >= first or not line.endswith("\n"):
+                break
+        except (ValueError, TypeError, KeyError):  # half a line, or what is no log
+            break
+        kept.append(line)
+    with replace_file(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
 
 
 def ahead(draw: Callable[[int], Batch], first: int, workers: int) -> Iterator[Batch]:

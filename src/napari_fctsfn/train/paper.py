@@ -35,7 +35,7 @@ from napari_fctsfn.train.loop import (
 )
 from napari_fctsfn.train.losses import softmax_loss
 from napari_fctsfn.train.samples import Example, Samples
-from napari_fctsfn.train.start import WeightsError, load_start
+from napari_fctsfn.train.start import WeightsError, load_start, origin
 
 
 class Stage(NamedTuple):
@@ -379,7 +379,7 @@ def train_paper_model(settings: PaperSettings, name: str) -> Path | None:
                 name,
                 network,
                 recipe="paper",
-                settings=settings.describe(),
+                settings=settings.describe() | {"origin": training.origin},
                 learned=[learned],
                 parent=training.parent,
                 input_size=max(settings.size or _NATIVE),
@@ -409,6 +409,7 @@ class _Training:
         torch.manual_seed(settings.seed)
         self.network = build_network(config)
         self.parent: LoadedModel | None = load_start(self.network, settings.start)
+        self.origin = origin(settings.start, self.parent)
         self.network.to(processes.device)
         self.trained = trained_part(self.network, settings.stage)
         if settings.stage == "msrn":

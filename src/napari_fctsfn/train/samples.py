@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from napari_fctsfn.clicks.click import Clicks
 from napari_fctsfn.clicks.maps import interaction_maps
 from napari_fctsfn.clicks.xu import xu_clicks
 from napari_fctsfn.evaluate.datasets import DataSet, DataSetError, ObjectReference
+from napari_fctsfn.evaluate.layouts import PascalVoc, open_dataset
 from napari_fctsfn.train.geometry import Matrix, crop, follow, look, moved, resize, see
 from napari_fctsfn.train.mixture import eight_bit
 
@@ -68,7 +69,8 @@ class Samples:
     Parameters
     ----------
     folder : Path
-        A data set with a list ``train.txt``.
+        Pascal VOC 2012 as it is published, of which the split ``train`` is taken, or a data set
+        with ``dataset.json`` and a list ``train.txt``.
     size : (int, int), optional
         Rows and columns that pictures are resized to, aspect not kept; native size if not given.
     augment : bool
@@ -83,7 +85,7 @@ class Samples:
     ------
     DataSetError
         If something is missing, there are fewer than two pictures with objects, or the set is for
-        evaluation only.
+        evaluation only or has another layout.
     """
 
     def __init__(
@@ -94,19 +96,13 @@ class Samples:
         seed: int,
         multiple: int = 32,
     ) -> None:
-        self.dataset = DataSet.open(folder)
-        if self.dataset.evaluation_only:
-            raise DataSetError(f"{folder} is for evaluation only: nothing may be trained on it")
+        self.dataset, listed = _training_list(folder)
         self.size, self.augment, self.seed = size, augment, seed
         self.multiple = multiple
-        pictures = {
-            stem: objects
-            for stem in self.dataset.stems(folder / "train.txt")
-            if (objects := self._objects(stem))
-        }
+        pictures = {stem: objects for stem in listed if (objects := self._objects(stem))}
         if len(pictures) < 2:
             raise DataSetError(
-                f"{folder} has {len(pictures)} pictures with objects in its list train.txt; "
+                f"{folder} has {len(pictures)} pictures with objects in its training list; "
                 f"training and validation need two"
             )
         stems = list(pictures)
@@ -193,6 +189,24 @@ class Samples:
             for _ in range(_ATTEMPTS):
                 yield moved(truth, near, size, rng)
         yield resize((truth.shape[0], truth.shape[1]), size)
+
+
+def _training_list(folder: Path) -> tuple[DataSet, list[str]]:
+    """A data set to train on, and the stems of its training list, whose files are there."""
+    dataset = open_dataset(folder)
+    if isinstance(dataset, PascalVoc):
+        dataset = replace(dataset, split="train")
+        stems = dataset.listed()
+    elif not isinstance(dataset, DataSet):
+        raise DataSetError(
+            f"{folder} cannot be trained on: Pascal VOC can, or the layout {DataSet.layout}"
+        )
+    elif dataset.evaluation_only:
+        raise DataSetError(f"{folder} is for evaluation only: nothing may be trained on it")
+    else:
+        stems = dataset.stems(folder / "train.txt")
+    dataset.require(dict.fromkeys(stems, ""))
+    return dataset, stems
 
 
 def validation_part(pictures: int) -> NDArray[np.int64]:

@@ -19,6 +19,8 @@ from napari_fctsfn.network.vgg16 import BGR_MEAN, BLOCKS
 _NAMED = 10
 """Of layers that differ so many are named."""
 
+_LONGEST_SOURCE = 300
+
 _LITE = "tf_efficientnet_lite0"
 _TORCHVISION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of red, green and blue, 0..1, of torchvision's weights."""
@@ -64,6 +66,32 @@ def load_start(network: FCTSFN, start: str) -> LoadedModel | None:
         earlier = {name: v for name, v in earlier.items() if not name.startswith("refiner.")}
     load_stage(network, earlier)
     return model
+
+
+def origin(start: str, parent: LoadedModel | None) -> str:
+    """What the first weights of all were, also where stages lie between, for the model card.
+
+    Parameters
+    ----------
+    start : str
+        As `load_start` takes it.
+    parent : LoadedModel or None
+        As `load_start` gives it.
+
+    Returns
+    -------
+    str
+        ``random``, ``imagenet``, or the name of a file and what it says of its source.
+    """
+    if parent is not None:
+        return str(parent.card.training.get("origin", parent.card.name))
+    path = Path(start)
+    if _holds_weights_only(path):
+        with safe_open(path, framework="pt") as file:
+            source = (file.metadata() or {}).get("source", "")
+        if source:
+            return f"{path.name} ({' '.join(source.split())[:_LONGEST_SOURCE]})"
+    return path.name
 
 
 def _holds_weights_only(path: Path) -> bool:
@@ -247,6 +275,29 @@ def load_stage(network: FCTSFN, earlier: Mapping[str, Tensor]) -> list[str]:
         )
     network.load_state_dict(earlier, strict=False)
     return [name for name in own if name not in earlier]
+
+
+def grow(network: FCTSFN, earlier: Mapping[str, Tensor]) -> None:
+    """Weights of a smaller ``lite`` network into one with more blocks, which begin as it left off.
+
+    What a new block adds to its input is zero at first, and so is what the streams add at a stride
+    at which the smaller network did not fuse them.
+
+    Parameters
+    ----------
+    network : FCTSFN
+    earlier : mapping of str to Tensor
+        State dict of the smaller network.
+
+    Raises
+    ------
+    WeightsError
+        If the smaller network has an entry that this one does not, or of another shape.
+    """
+    own = network.state_dict()
+    for name in load_stage(network, earlier):
+        if name.endswith("norm2.weight") or name.startswith("fusion.fuse"):
+            own[name].zero_()
 
 
 def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
