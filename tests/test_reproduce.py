@@ -16,6 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 from napari_fctsfn.cli import app
+from napari_fctsfn.errors import InputError
 from napari_fctsfn.evaluate import (
     ObjectReference,
     ObjectResult,
@@ -59,7 +60,7 @@ def make_model(path: Path, config: NetworkConfig, seed: int = 0) -> None:
         architecture={},
         weights_licence="MIT",
         input_size=64,
-        training={"recipe": "paper", "steps": 7, "seed": seed},
+        training={"recipe": "paper", "steps": 7, "seed": seed, "origin": "vgg16 (saw edges)"},
     )
     save_model(path, build_network(config).eval(), card)
 
@@ -179,7 +180,7 @@ def test_differences_and_what_was_not_run_are_told(made: Path) -> None:
         "`voc_subset`, photographs of VOC 2012 that the authors published as an example",
         "- Microsoft Coco: no folder coco or coco_mval in the data.",
         "- TSLFN: `t0.safetensors` (seed 0), `t1.safetensors` (seed 1): lite, recipe paper, steps",
-        "longest side 64.",
+        "steps 7, origin vgg16 (saw edges), longest side 64.",
         "not used, since the paper has no such network: `other.safetensors`",
         "- 3 clicks on every object (the paper: 20).",
         "there are fewer clicks",
@@ -257,6 +258,13 @@ def test_checkpoints_and_other_networks_are_passed_over(stock: Path) -> None:
         "t0.safetensors",
         "t1.safetensors",
     ]
+
+
+def test_networks_that_differ_are_no_trainings_of_one(tmp_path: Path) -> None:
+    for width in (8, 16):
+        make_model(tmp_path / f"w{width}.safetensors", paper_config("ssfcn", "lite", width))
+    with pytest.raises(InputError, match=r"w16\S* and \S*w8\S* are both a ssfcn, but not the same"):
+        find_models(tmp_path)
 
 
 def results(values: list[float], decidability: float | None = 1.0) -> list[ObjectResult]:

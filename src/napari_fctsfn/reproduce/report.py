@@ -316,7 +316,7 @@ def _weights(card: ModelCard) -> str:
     """How a model was trained, but for its seed."""
     training = card.training
     parts = [str(card.architecture.get("backbone", "lite"))]
-    told = ("recipe", "stage", "optimizer", "steps", "batch", "input", "start")
+    told = ("recipe", "stage", "optimizer", "steps", "batch", "input", "start", "origin")
     parts += [f"{name} {training[name]}" for name in told if name in training]
     if card.training_data:
         parts.append("data " + ", ".join(part.name for part in card.training_data))

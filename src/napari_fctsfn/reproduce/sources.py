@@ -164,7 +164,7 @@ def find_models(folder: Path | None) -> Found:
     Raises
     ------
     InputError
-        If there is no such folder.
+        If there is no such folder, or it has models of two widths or backbones under one name.
     """
     found = Found({}, [])
     if folder is None:
@@ -181,7 +181,20 @@ def find_models(folder: Path | None) -> Found:
             found.models.setdefault(name, []).append(Model(str(path), card))
         if not names:
             found.others.append(path.name)
+    for name, models in found.models.items():
+        _check_alike(name, models)
     return found
+
+
+def _check_alike(name: str, models: Sequence[Model]) -> None:
+    """Raise if there are models of two networks where trainings of one are expected."""
+    first, *others = ((model.name, model.card.architecture) for model in models if model.card)
+    for path, architecture in others:
+        if architecture != first[1]:
+            raise InputError(
+                f"{first[0]} and {path} are both a {name}, but not the same network, so that they "
+                f"have no mean: keep them in two folders and give --models one of them"
+            )
 
 
 _NAMES = {
