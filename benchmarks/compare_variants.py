@@ -10,8 +10,8 @@ steps, input size, optimiser (AdamW) and start (ImageNet's image stream). The ``
 refiner on the ``tslfn-5`` of the same seed, which it leaves as it is, trained for as many steps
 again. ``--minutes`` bounds each training; what is not complete goes on with the same command.
 ``measure`` evaluates all models by the paper's protocol, as ``reproduce`` does, and writes
-``variants.md``; it goes on where it was, too. The decidability index (free choice, 5 clicks) is of
-the SSFCN and the TSLFN, as in the paper.
+``variants.md``; it goes on where it was, too. The decidability index is of the SSFCN and the TSLFN,
+as in the paper, and has a table of its own with all settings.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from napari_fctsfn.evaluate.decidability import CHOICES, measured
 from napari_fctsfn.reproduce.cells import Cell, Gain, cell, gain
 from napari_fctsfn.reproduce.published import SET_KEYS, SET_NAMES, SetKey
 from napari_fctsfn.reproduce.report import Stock
@@ -46,6 +47,7 @@ NETWORKS = {
 
 MEASURES = {"noc": "clicks", "iou1": "IoU at 1", "iou3": "IoU at 3", "iou10": "IoU at 10"}
 INDEX = "free_choice_5"
+INDICES = [f"{choice}_{count}" for choice in CHOICES for count in measured(choice)]
 CLAIMS = (
     ("tslfn-5", "ssfcn"),
     ("fctsfn", "tslfn-5"),
@@ -140,7 +142,29 @@ def tables(stock: Stock, names: list[str]) -> str:
     for better, worse in CLAIMS:
         for key in stock.sets:
             lines += gains(stock, better, worse, key)
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *decidability(stock)]) + "\n"
+
+
+def decidability(stock: Stock) -> list[str]:
+    """The index of one stream and of two (the paper's table 1); nothing if one is missing."""
+    lines = []
+    for key in stock.sets:
+        single, double = (stock.results(name, key) for name in ("ssfcn", "tslfn-5"))
+        if isinstance(single, str) or isinstance(double, str):
+            continue
+        for index in INDICES:
+            one, two = (cell(runs, index, key) for runs in (single, double))
+            found = gain(double, single, index, key)
+            if one is None or two is None or found is None:
+                continue
+            setting, _, clicks = index.rpartition("_")
+            texts = [f"{told(each)}, median {each.median:.3f}" for each in (one, two)]
+            lines.append(
+                f"| {SET_NAMES[key]} | {setting.replace('_', ' ')} | {clicks} | "
+                f"{' | '.join(texts)} | {told(found)} | {found.verdict} |"
+            )
+    heads = "| data set | setting | clicks | ssfcn | tslfn-5 | gain | here |"
+    return ["", heads, "|---" * 7 + "|", *lines] if lines else []
 
 
 def gains(stock: Stock, better: str, worse: str, key: SetKey) -> list[str]:
@@ -161,7 +185,9 @@ def gains(stock: Stock, better: str, worse: str, key: SetKey) -> list[str]:
 def told(found: Cell | Gain | None) -> str:
     if found is None:
         return "-"
-    return f"{found.mean:.3f} ({found.interval[0]:.3f} to {found.interval[1]:.3f})"
+    # There is no minus before a zero.
+    mean, low, high = (round(value, 3) + 0.0 for value in (found.mean, *found.interval))
+    return f"{mean:.3f} ({low:.3f} to {high:.3f})"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -34,6 +34,9 @@ def make_set(folder: Path) -> None:
     (folder / "val_objects.txt").write_text("c\n")
 
 
+NAMES = ("tslfn-32s", "tslfn-5", "fctsfn", "ssfcn")
+
+
 def test_variants_are_trained_alike_and_told_in_one_table(
     variants: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -42,25 +45,28 @@ def test_variants_are_trained_alike_and_told_in_one_table(
     output = tmp_path / "variants"
     places = ["--data", str(tmp_path / "data"), "--output", str(output)]
     few = ["--steps", "2", "--batch", "1", "--input", "32x64", "--seeds", "0"]
-    train = ["train", *places, *few, "--networks", "tslfn-32s", "fctsfn"]
+    train = ["train", *places, *few, "--networks", "tslfn-32s", "fctsfn", "ssfcn"]
     variants.main([*train, "--minutes", "1e-9"])
     assert capsys.readouterr().out.splitlines() == [
         "tslfn-32s seed 0: not complete: the same command goes on",
         "fctsfn seed 0: not complete: the same command goes on",
+        "ssfcn seed 0: not complete: the same command goes on",
     ]
     variants.main(train)
     # The refiner brings its TSLFN.
     made = {path.name for path in output.rglob("*.safetensors")} - {"checkpoint.safetensors"}
-    assert made == {f"{name}-0.safetensors" for name in ("tslfn-32s", "tslfn-5", "fctsfn")}
+    assert made == {f"{name}-0.safetensors" for name in NAMES}
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*.safetensors")}
     variants.main(train)
     assert before == {path: path.stat().st_mtime_ns for path in output.rglob("*.safetensors")}
 
     variants.main(["measure", *places, "--sets", "voc", "--max-clicks", "2"])
     text = (output / "variants.md").read_text()
-    for name in ("tslfn-32s", "tslfn-5", "fctsfn"):
+    for name in NAMES:
         assert f"| {name} | Pascal VOC 2012 | 1 | " in text
     assert "| fctsfn before tslfn-5 | Pascal VOC 2012 | IoU at 1 | " in text
     assert "IoU at 3 |" in text
+    for setting in ("free choice | 1", "all positive | 10", "single positive | 5"):
+        assert f"| Pascal VOC 2012 | {setting} | " in text
     variants.main(["measure", *places, "--sets", "voc", "--max-clicks", "2", "--minutes", "0"])
     assert (output / "variants.md").read_text() == text

@@ -181,7 +181,7 @@ def test_differences_and_what_was_not_run_are_told(made: Path) -> None:
         "- Microsoft Coco: no folder coco or coco_mval in the data.",
         "- TSLFN: `t0.safetensors` (seed 0), `t1.safetensors` (seed 1): lite, recipe paper, steps",
         "steps 7, origin vgg16 (saw edges), longest side 64.",
-        "not used, since the paper has no such network: `other.safetensors`",
+        "not used, since no table or figure is of such a network: `other.safetensors`",
         "- 3 clicks on every object (the paper: 20).",
         "there are fewer clicks",
         "| TSLFN before SSFCN | Grabcut | clicks saved |",
@@ -303,7 +303,7 @@ def test_trainings_that_differ_make_an_interval_wider() -> None:
 
 
 def test_a_gain_is_paired_and_counts_saved_clicks() -> None:
-    low, high = results([0.2, 0.4, 0.1, 0.3]), results([0.9, 0.95, 0.9, 0.97])
+    low, high = results([0.2, 0.4, 0.1, 0.3] * 3), results([0.9, 0.95, 0.9, 0.97] * 3)
     found = gain([high], [low], "noc", "voc")
     assert found is not None
     assert (found.mean, found.interval, found.verdict) == (1.0, (1.0, 1.0), "as in the paper")
@@ -314,6 +314,9 @@ def test_a_gain_is_paired_and_counts_saved_clicks() -> None:
     undecided = gain([low], [low], "iou1", "voc")
     assert undecided is not None
     assert (undecided.mean, undecided.verdict) == (0.0, "undecided")
+    few = gain([high[:10]], [low[:10]], "noc", "voc")
+    assert few is not None
+    assert (few.interval, few.verdict) == ((1.0, 1.0), "undecided: less than 6 pictures")
 
 
 def test_trainings_of_one_seed_belong_together() -> None:

@@ -14,6 +14,9 @@ from napari_fctsfn.reproduce.published import THRESHOLDS, SetKey
 
 _DRAWS = 2000
 
+_FEWEST = 6
+"""All of so many pictures on one side is less likely than 5 % by chance (sign test)."""
+
 Values = dict[ObjectReference, float]
 """A measure by object, of one training."""
 
@@ -85,14 +88,26 @@ def cell(runs: Sequence[Sequence[ObjectResult]], name: str, key: SetKey) -> Cell
 
 @dataclass(frozen=True)
 class Gain:
-    """A mean difference of two networks on the same objects, with its 95 % interval."""
+    """A mean difference of two networks on the same objects.
+
+    Parameters
+    ----------
+    mean : float
+    interval : (float, float)
+        95 %.
+    pictures : int
+        On which the objects are.
+    """
 
     mean: float
     interval: tuple[float, float]
+    pictures: int
 
     @property
     def verdict(self) -> str:
-        """What it says of the claim that the first one is better."""
+        """What it says of the claim that the first one is better; few pictures say nothing."""
+        if self.pictures < _FEWEST:
+            return f"undecided: less than {_FEWEST} pictures"
         if self.interval[0] > 0:
             return "as in the paper"
         return "the other way round" if self.interval[1] < 0 else "undecided"
@@ -120,7 +135,8 @@ def gain(
     other = 1 if len(ours) == len(theirs) else 2
     draws = sign * (_draws(ours, pictures, 1) - _draws(theirs, pictures, other))
     low, high = np.percentile(draws, (2.5, 97.5))
-    return Gain(sign * float(ours.mean() - theirs.mean()), (float(low), float(high)))
+    mean = sign * float(ours.mean() - theirs.mean())
+    return Gain(mean, (float(low), float(high)), len(set(pictures)))
 
 
 def _matrix(

@@ -206,7 +206,9 @@ def _details(found: Cell) -> Row:
 def _number(value: float | None, measure: str) -> str:
     if value is None:
         return "-"
-    return f"{100 * value:.1f}" if measure.startswith("iou") else f"{value:.2f}"
+    shown = round(100 * value, 1) if measure.startswith("iou") else round(value, 2)
+    # There is no minus before a zero.
+    return f"{shown + 0.0:.1f}" if measure.startswith("iou") else f"{shown + 0.0:.2f}"
 
 
 def _claims(item: Item, stock: Stock) -> list[str]:
@@ -298,13 +300,16 @@ def differences(stock: Stock, networks: Sequence[str], others: Sequence[str]) ->
                 told = f"`{Path(model.name).name}`" + ("" if seed is None else f" (seed {seed})")
                 alike.setdefault(_weights(model.card), []).append(told)
         lines += [f"- {title(network)}: {', '.join(who)}: {how}." for how, who in alike.items()]
-    lines += [f"- not used, since the paper has no such network: `{name}`." for name in others]
+    unused = "not used, since no table or figure is of such a network"
+    lines += [f"- {unused}: `{name}`." for name in others]
     lines += [
         "",
         "Protocol:",
         "",
         f"- {stock.runs.max_clicks} clicks on every object (the paper: 20).",
+        "- Void pixels and outlines do not count, corners connect errors: the paper says neither.",
         "- The weights of the graph cut are our own: the paper gives none.",
+        "- First layers pad by 1, the authors' by 100, but for networks from their Caffe files.",
         "- A picture is scaled to the longest side on the model's card, in the paper it is not.",
         "- Classical methods: see `napari_fctsfn.evaluate.rivals`; the paper gives no parameters.",
         "- Intervals draw pictures, and trainings where there are several; the paper has none.",
