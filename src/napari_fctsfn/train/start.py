@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 import timm
 import torch
@@ -173,6 +174,10 @@ def read_vgg16(path: Path) -> dict[str, Tensor]:
         found = {name: value.float() for name, value in found.items()}
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from None
+    except UnpicklingError:  # whose message tells how to run the code in a file
+        raise WeightsError(
+            f"{path} does not hold weights and nothing else: it is damaged or of another kind"
+        ) from None
     except Exception as error:  # noqa: BLE001  torch raises anything on damaged files
         reason = str(error).partition("\n")[0]
         raise WeightsError(f"{path} does not hold weights: {reason}") from None
