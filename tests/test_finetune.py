@@ -20,6 +20,7 @@ from napari_fctsfn.models import (
     LoadedModel,
     ModelCard,
     ModelError,
+    TrainingSet,
     list_models,
     load_model,
     register_model,
@@ -34,6 +35,7 @@ from napari_fctsfn.train.finetune import (
     Measured,
     Picture,
     Rates,
+    clock,
     fine_tune,
     picture_of,
     pictures_of_files,
@@ -108,16 +110,23 @@ def quick(**changes):
     return FineTuneSettings(**values)
 
 
-def test_it_learns_discs_the_same_way_twice_and_leaves_the_base_alone(base):
+def test_it_learns_what_it_is_shown(base):
+    looks = interact(
+        Watched(base, "cpu"), disc_picture(0), 1, np.random.default_rng(0), 3, vary=False
+    )
+    learner = Learner(base.network, torch.device("cpu"), "interaction", Rates(rate=1e-2, warm=1))
+    losses = [learner.step(looks, [], np.random.default_rng(0)) for _ in range(12)]
+    assert np.mean(losses[-3:]) < 0.9 * losses[0]
+
+
+def test_it_learns_the_same_way_twice_and_leaves_the_base_alone(base):
     # one object: nothing is held out, so the last weights are taken, whatever they are worth
     pictures = [disc_picture(0, objects=1)]
     before = {key: value.clone() for key, value in base.network.state_dict().items()}
     told = []
-    fast = quick(steps=15, rates=Rates(rate=1e-2, average=0.5, warm=1))
+    fast = quick(rates=Rates(rate=1e-2, average=0.5, warm=1))
     once = fine_tune(base, pictures, fast, told.append)
     again = fine_tune(base, pictures, fast)
-    losses = [progress.loss for progress in told if progress.loss is not None]
-    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
     assert [p.done for p in told] == sorted(p.done for p in told)
     assert told[-1].done == 1
     changed = []
@@ -262,15 +271,43 @@ def test_slices_of_a_stack_are_held_out_at_its_end():
     assert {item.picture for item in fold.held} == {8, 9}
 
 
+def test_a_stack_among_others_is_on_one_side():
+    pictures = [
+        Picture(f"{name}{i}", p.image, p.labels, p.objects, source=name, stack=name != "flat")
+        for n, name in enumerate(("one", "two", "flat"))
+        for i, p in enumerate(disc_picture(3 * n + i) for i in range(3))
+    ]
+    for seed in range(5):
+        folds, _ = split(pictures, seed)
+        for fold in folds:
+            train, held = (
+                {pictures[item.picture].source for item in side} for side in (fold.train, fold.held)
+            )
+            assert not train & held & {"one", "two"}
+    folds, said = split(pictures[:6], 0)
+    assert len(folds) == 2
+    assert any("pictures or stacks are few" in note for note in said)
+
+
 def test_one_object_is_learned_but_registered_only_by_force(base):
     tuned = fine_tune(base, [disc_picture(0, objects=1)], quick())
     assert tuned.before is None
     assert not tuned.improved
     assert any("one object" in note for note in tuned.notes)
-    assert any("few" in note for note in tuned.notes)
+    assert any("little to learn from" in note for note in tuned.notes)
     with pytest.raises(FineTuneError, match="no improvement"):
         register(tuned, "mine")
     assert register(tuned, "mine", force=True).name == "mine"
+
+
+def test_time_that_is_left_is_told_when_it_is_over(monkeypatch):
+    told, now = [], [0.0]
+    monkeypatch.setattr(clock.time, "monotonic", lambda: now[0])
+    running = clock.Clock(1, told.append, lambda: True)
+    for seconds, done in ((0, 0.0), (30, 0.25), (90, 0.75)):
+        now[0] = seconds
+        running.tell("learning", done)
+    assert [progress.seconds_left for progress in told] == [60, 30, 30]
 
 
 # Registration
@@ -320,7 +357,17 @@ def test_a_model_that_is_not_better_is_registered_by_force_only(tuned):
     assert "mine" not in [entry.name for entry in list_models()]
     card = load_model(register(worse, "mine", force=True).path).card
     assert card.training["forced"] is True
-    assert "force" in card.description
+    assert card.description.endswith(", registered by force.")
+
+
+def test_the_card_of_many_sources_is_short(tuned):
+    sets = tuple(
+        TrainingSet(name=f"{n} {'x' * 190}", licence="mine", images=n, share=0.1)
+        for n in range(1, 30)
+    )
+    description = better(tuned, learned=sets).card("mine").description
+    assert "29 x" in description
+    assert f"others ({sum(range(1, 27))} pictures)" in description
 
 
 def test_a_full_disk_leaves_the_model_of_that_name(tuned, monkeypatch):
@@ -354,8 +401,8 @@ def test_masks_that_cannot_teach_are_left_out_or_refused(base):
     full = picture_of("full", image, np.ones((50, 50), int))
     kept, said = usable([empty, full, disc_picture(0)])
     assert [picture.name for picture in kept] == ["disc0"]
-    assert "no object" in " ".join(said)
-    assert "cover everything" in " ".join(said)
+    assert "without an object: 1, the first is empty" in " ".join(said)
+    assert "cover everything are left out: 1, the first in full" in " ".join(said)
     for pictures in ([empty], [full], []):
         with pytest.raises(InputError, match="nothing to learn from"):
             fine_tune(base, pictures)
@@ -372,18 +419,104 @@ def test_a_loss_that_diverges_ends_it(base):
         )
 
 
-def test_memory_that_runs_out_is_said_once_and_the_training_goes_on(base, monkeypatch):
-    step, failures = Learner.step, iter([True, False, False])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+@pytest.mark.parametrize("where", ["step", "score"])
+def test_memory_that_runs_out_is_said_once_and_the_training_goes_on(
+    base, monkeypatch, where, error
+):
+    compute, failures = getattr(Learner, where), iter([True, False, False])
 
     def tight(self, *args):
         if next(failures, False):
-            raise torch.OutOfMemoryError("out of memory")
+            raise error
+        return compute(self, *args)
+
+    monkeypatch.setattr(Learner, where, tight)
+    tuned = fine_tune(base, [disc_picture(seed) for seed in range(5)], quick(steps=1))
+    assert sum("out of memory" in note for note in tuned.notes) == 1
+
+
+def test_memory_that_is_never_enough_ends_it_with_a_sentence(base, monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Learner, "step", full)
+    with pytest.raises(FineTuneError, match="memory is not enough"):
+        fine_tune(base, [disc_picture(seed) for seed in range(5)], quick())
+
+
+@pytest.mark.parametrize(
+    ("asked", "learned"), [(None, ["interaction", "adapters", "all"]), ("fusion", ["fusion"])]
+)
+def test_where_the_gain_stalls_a_gpu_lets_more_learn_unless_parts_are_asked_for(
+    base, monkeypatch, asked, learned
+):
+    monkeypatch.setattr(tune, "_is_fast", lambda _: True)
+    monkeypatch.setattr(tune, "_SCORE_EVERY", 1)
+    monkeypatch.setattr(tune, "_STALLED", 1)
+    monkeypatch.setattr(tune, "_PATIENCE", 1)
+    monkeypatch.setattr(Learner, "score", lambda *_: 0.5)
+    seen = []
+    step = Learner.step
+
+    def watched(self, *args):
+        seen.append(self.parts)
         return step(self, *args)
 
-    monkeypatch.setattr(Learner, "step", tight)
-    with pytest.warns(UserWarning, match="out of memory"):
-        tuned = fine_tune(base, [disc_picture(seed) for seed in range(5)], quick())
-    assert sum("out of memory" in note for note in tuned.notes) == 1
+    monkeypatch.setattr(Learner, "step", watched)
+    pictures = [disc_picture(seed) for seed in range(5)]
+    tuned = fine_tune(base, pictures, quick(parts=asked, steps=2))
+    assert seen == learned
+    assert tuned.about["parts"] == learned[-1]
+    assert any("stopped early" in note for note in tuned.notes)
+    assert any("all learned too" in note for note in tuned.notes) == (asked is None)
+
+
+def test_a_model_that_lets_more_learn_keeps_what_it_has_learned(base):
+    looks = interact(
+        Watched(base, "cpu"), disc_picture(0), 1, np.random.default_rng(0), 1, vary=False
+    )
+    learner = Learner(base.network, torch.device("cpu"), "fusion", Rates(rate=1e-2))
+    learner.step(looks[:1], [], np.random.default_rng(0))
+    before = {key: value.clone() for key, value in learner.network.state_dict().items()}
+    learner.widen("all")
+    assert all(torch.equal(before[k], v) for k, v in learner.network.state_dict().items())
+    learner.step(looks[:1], [], np.random.default_rng(0))
+    moved = {
+        key.split(".")[0]
+        for key, value in learner.network.state_dict().items()
+        if not torch.equal(value, before[key])
+    }
+    assert moved == {"refiner", "quality", "fusion", "interaction_stream", "image_stream"}
+    assert not any(
+        "running" in k and not torch.equal(v, before[k])
+        for k, v in learner.network.state_dict().items()
+    )
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        {"previous_mask": False, "bottleneck_channels": (4, 4, 4, 2)},
+        {"interaction": "resized", "interaction_channels": (), "bottleneck_channels": ()},
+        {"stream_blocks": 0, "interaction_channels": (), "bottleneck_channels": ()},
+    ],
+)
+def test_models_of_other_architectures_are_taught_too(base, architecture):
+    config = NetworkConfig(
+        **{"interaction_channels": (4,) * 5, "fusion_channels": 8, "fusion_blocks": 0}
+        | architecture
+    )
+    network = build_network(config).eval().requires_grad_(False)
+    other = LoadedModel(network, base.card, base.sha256)
+    tuned = fine_tune(other, [disc_picture(0, objects=1)], quick(steps=1))
+    assert tuned.card("mine").architecture == config.to_dict()
 
 
 def test_it_can_be_cancelled_at_any_time(base):
@@ -401,6 +534,29 @@ def test_it_can_be_cancelled_at_any_time(base):
     assert tuned.cancelled
     assert max(learned) == 2
     assert tuned.after is not None
+    assert tuned.about["steps"] in (0, 2), "what was learned last was tried"
+    assert any("cancelled" in note for note in tuned.notes)
+
+
+@pytest.mark.parametrize("fold", [1, 2])
+def test_cancelled_between_folds_it_gives_what_the_first_one_learned(base, fold):
+    """Of two pictures each is held out once; whatever comes later was not asked for."""
+    told = []
+
+    def proceed():
+        begun = sum(
+            now.stage == "looking" and (before is None or before.stage != "looking")
+            for before, now in zip([None, *told], told, strict=False)
+        )
+        return begun <= fold
+
+    tuned = fine_tune(
+        base, [disc_picture(0), disc_picture(1)], quick(steps=2), told.append, proceed
+    )
+    assert tuned.cancelled
+    assert tuned.after is not None
+    assert tuned.before.objects == tuned.after.objects == tuned.about["held_out"] == 1
+    assert [p.done for p in told] == sorted(p.done for p in told)
 
 
 def test_too_little_time_is_said(base):
@@ -453,8 +609,10 @@ def test_a_session_gives_its_annotated_slices(tmp_path):
     assert isinstance(job, Replay)
     patch = session.resolve(job, pictures[1].labels == 1, labels[plane.key], "m")
     patch.apply(labels[plane.key])
-    journal.close()
+    written = (tmp_path / "session" / "journal.jsonl").read_bytes()
     (found,) = pictures_of_session(tmp_path / "session")
+    assert (tmp_path / "session" / "journal.jsonl").read_bytes() == written, "it is open, and read"
+    journal.close()
     assert np.array_equal(found.image, image[1])
     assert np.array_equal(found.truth(1), pictures[1].labels == 1)
     assert found.normalisation == Normalisation(0, 255)

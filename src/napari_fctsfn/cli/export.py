@@ -89,15 +89,14 @@ def _labels(
             raise InputError(f"{source} has values of type {labels.dtype} and no labels")
         provenance["labels"] = source.name
         return labels, About(name, scale, unit, provenance=provenance)
-    from napari_fctsfn.session import open_session, read_header
+    from napari_fctsfn.session import read_header, read_session
 
-    opened = open_session(source)
-    opened.journal.close()
-    names, classes, origin = opened.session.told()
+    session, labels = read_session(source)
+    names, classes, origin = session.told()
     about = About(
         name or read_header(source).image.name, scale, unit, names, classes, provenance | origin
     )
-    return opened.labels, about
+    return labels, about
 
 
 def _fitting(pixels: NDArray[Any], labels: NDArray[Any], path: Path) -> NDArray[Any]:

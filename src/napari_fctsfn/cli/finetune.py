@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
@@ -78,14 +78,16 @@ def finetune(
         typer.Option("--force", help="Register even if not better; replace a model of that name."),
     ] = False,
     parts: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--parts",
             metavar="PARTS",
             help="What learns: refiner, fusion, interaction, adapters or all, each with those "
-            "before it; the last two need a GPU.",
+            "before it; the last two are for a GPU. By default interaction, and on a GPU the "
+            "others too where that gets no better.",
+            show_default=False,
         ),
-    ] = "interaction",
+    ] = None,
     seed: Annotated[
         int, typer.Option("--seed", metavar="S", help="Seed of split, clicks and order.")
     ] = 0,
@@ -106,13 +108,15 @@ def finetune(
         register,
     )
 
-    learning = one_of("--parts", parts, PARTS)
+    learning = None if parts is None else one_of("--parts", parts, PARTS)
     settings = FineTuneSettings(minutes=minutes, parts=learning, seed=seed, device=device)
     check_new_name(name, replace=force)
-    model = load_model(resolve_model(base))
-    check_room(model)
+    path = resolve_model(base)
+    model = load_model(path)
+    check_room(path)
     pictures = _pictures(dataset, listed, session, images, labels)
-    tuned = fine_tune(model, pictures, settings, _Bar())
+    with _Bar() as bar:
+        tuned = fine_tune(model, pictures, settings, bar)
     for note in tuned.notes:
         typer.echo(f"Note: {note}.")
     _tell(tuned)
@@ -167,16 +171,20 @@ class _Bar:
     def __init__(self) -> None:
         from tqdm import tqdm
 
-        layout = "{desc} {percentage:3.0f}%|{bar}| {postfix}"
-        self._bar = tqdm(total=1.0, bar_format=layout)
+        self._bar = tqdm(total=1.0, bar_format="{percentage:3.0f}%|{bar}| {desc}", delay=0.01)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # what is written next begins a line
+        self._bar.close()
 
     def __call__(self, progress: Progress) -> None:
         self._bar.n = progress.done
         loss = "" if progress.loss is None else f", loss {progress.loss:.2f}"
-        self._bar.set_description_str(progress.stage, refresh=False)
-        self._bar.set_postfix_str(f"{progress.seconds_left:.0f} s left{loss}")
-        if progress.done >= 1:
-            self._bar.close()
+        left = f"{progress.seconds_left:.0f} s left"
+        self._bar.set_description_str(f"{progress.stage}, {left}{loss}")
 
 
 def _tell(tuned: FineTuned) -> None:

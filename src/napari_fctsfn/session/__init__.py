@@ -3,7 +3,14 @@
 from napari_fctsfn.session.annotation import Annotation, Note, Replay
 from napari_fctsfn.session.folders import annotated_files, last_session, new_session_folder
 from napari_fctsfn.session.identity import ImageIdentity
-from napari_fctsfn.session.journal import Journal, Opened, is_empty, open_session, read_header
+from napari_fctsfn.session.journal import (
+    Journal,
+    Opened,
+    is_empty,
+    open_session,
+    read_header,
+    read_session,
+)
 from napari_fctsfn.session.ledger import SessionError, Step
 from napari_fctsfn.session.masks import Mask
 from napari_fctsfn.session.patch import Patch
@@ -37,6 +44,7 @@ __all__ = [
     "new_session_folder",
     "open_session",
     "read_header",
+    "read_session",
     "rebuild",
     "scribble_clicks",
 ]

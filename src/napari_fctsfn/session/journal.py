@@ -225,18 +225,7 @@ def open_session(folder: Path, image: ImageIdentity | None = None) -> Opened:
     SessionError
         If it is no session, of another image, of a newer version, or open elsewhere.
     """
-    header = read_header(folder)
-    if image is not None and not image.same(header.image):
-        raise SessionError(f"{folder} is a session of {header.image} and not of {image}")
-    labels = _first_labels(folder, header)
-    session = _new(folder, header, max(int(labels.max()), 0))
-    data = _journalled(folder)
-
-    def write(_entry: Entry, patches: tuple[Patch, ...]) -> None:
-        for patch in patches:
-            patch.apply(labels[patch.plane.key])
-
-    end, reason = _follow(data, session, write)
+    session, labels, data, (end, reason) = _read(folder, image)
     warning = ""
     if reason:
         with replace_file(folder / f"{_JOURNAL}.cut") as path:
@@ -248,6 +237,26 @@ def open_session(folder: Path, image: ImageIdentity | None = None) -> Opened:
     journal = Journal(folder, end)
     session.journal = journal.append
     return Opened(session, labels, journal, warning)
+
+
+def read_session(
+    folder: Path, image: ImageIdentity | None = None
+) -> tuple[Session, NDArray[np.integer[Any]]]:
+    """A session and its labels as far as its journal is sound; it may be open elsewhere.
+
+    Parameters
+    ----------
+    folder : Path
+    image : ImageIdentity, optional
+        What it must be of.
+
+    Raises
+    ------
+    SessionError
+        If it is no session, of another image, or of a newer version.
+    """
+    session, labels, *_ = _read(folder, image)
+    return session, labels
 
 
 def read_history(folder: Path, see: Callable[[Entry], None]) -> Session:
@@ -267,6 +276,24 @@ def read_history(folder: Path, see: Callable[[Entry], None]) -> Session:
     session = _new(folder, read_header(folder), 0)
     _follow(_journalled(folder), session, lambda entry, _: see(entry))
     return session
+
+
+def _read(
+    folder: Path, image: ImageIdentity | None
+) -> tuple[Session, NDArray[np.integer[Any]], bytes, tuple[int, str]]:
+    """Session, labels, the journal, how many of its bytes are sound, and what is wrong then."""
+    header = read_header(folder)
+    if image is not None and not image.same(header.image):
+        raise SessionError(f"{folder} is a session of {header.image} and not of {image}")
+    labels = _first_labels(folder, header)
+    session = _new(folder, header, max(int(labels.max()), 0))
+    data = _journalled(folder)
+
+    def write(_entry: Entry, patches: tuple[Patch, ...]) -> None:
+        for patch in patches:
+            patch.apply(labels[patch.plane.key])
+
+    return session, labels, data, _follow(data, session, write)
 
 
 def _new(folder: Path, header: Header, highest: int) -> Session:

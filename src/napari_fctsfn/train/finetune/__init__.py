@@ -1,7 +1,14 @@
 """Learning from corrections: a few corrected pictures make a model that needs fewer clicks."""
 
+from napari_fctsfn.train.finetune.clock import Progress
 from napari_fctsfn.train.finetune.learner import PARTS, Parts, Rates
 from napari_fctsfn.train.finetune.measure import Example, Measured, measure
+from napari_fctsfn.train.finetune.outcome import (
+    FineTuned,
+    FineTuneError,
+    check_room,
+    register,
+)
 from napari_fctsfn.train.finetune.pictures import (
     Picture,
     display_range,
@@ -12,15 +19,7 @@ from napari_fctsfn.train.finetune.pictures import (
     pictures_of_stack,
     usable,
 )
-from napari_fctsfn.train.finetune.tune import (
-    FineTuned,
-    FineTuneError,
-    FineTuneSettings,
-    Progress,
-    check_room,
-    fine_tune,
-    register,
-)
+from napari_fctsfn.train.finetune.tune import FineTuneSettings, fine_tune
 
 __all__ = [
     "PARTS",

@@ -24,10 +24,12 @@ from napari_fctsfn._files import replace_file
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.models import ModelEntry, load_model, register_model, save_model
 from napari_fctsfn.predict import Normalisation
+from napari_fctsfn.train.finetune.clock import Progress
 from napari_fctsfn.train.finetune.learner import Parts
 from napari_fctsfn.train.finetune.measure import Example, Measured
+from napari_fctsfn.train.finetune.outcome import by_force
 from napari_fctsfn.train.finetune.pictures import Picture
-from napari_fctsfn.train.finetune.tune import FineTuneSettings, Progress, fine_tune
+from napari_fctsfn.train.finetune.tune import FineTuneSettings, fine_tune
 
 _JOB, _RESULT, _MODEL, _EXAMPLES = "job.json", "result.json", "model.safetensors", "examples.npz"
 
@@ -54,7 +56,7 @@ class Job(BaseModel):
     base: str
     minutes: float
     seed: int
-    parts: Parts
+    parts: Parts | None
     device: str
     threads: int | None
     pictures: list[_Picture]
@@ -161,7 +163,7 @@ def take_model(folder: Path, name: str, *, replace: bool = False) -> ModelEntry:
     model = load_model(folder / _MODEL)
     card = model.card
     if not card.training.get("improved"):
-        card = card.model_copy(update={"training": {**card.training, "forced": True}})
+        card = by_force(card)
     return register_model(name, model.network, card, replace=replace)
 
 

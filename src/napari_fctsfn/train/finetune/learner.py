@@ -96,20 +96,34 @@ class Learner:
             full_precision_large_kernels(self.network)
         # Evaluation mode throughout: the statistics of the batch norms stay the base's.
         self.network.eval().requires_grad_(False)
-        self._names = _chosen(self.network, parts)
-        for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(name in self._names)
-        self._frozen = PARTS.index(parts) < PARTS.index("adapters")
-        self._learning = [p for p in self.network.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.AdamW(self._learning, lr=rates.rate, weight_decay=0.0)
-        self._start = [p.detach().clone() for p in self._learning]
-        self._means = [start.clone() for start in self._start]
-        given = dict(self.average.named_parameters())
-        self._given = [given[n] for n, p in self.network.named_parameters() if p.requires_grad]
+        self._optimizer = torch.optim.AdamW([{"params": []}], lr=rates.rate, weight_decay=0.0)
+        self._learning: list[nn.Parameter] = []
+        self._start: list[Tensor] = []
+        self._means: list[Tensor] = []
+        self._given: list[Tensor] = []
         self._kept: ByteLRU[Look, list[Tensor]] = ByteLRU(
             CACHE_BYTES, lambda levels: sum(t.numel() * t.element_size() for t in levels)
         )
         self.steps = 0
+        self.widen(parts)
+
+    def widen(self, parts: Parts) -> None:
+        """Let these parts learn from now on, too."""
+        self.parts = parts
+        self._frozen = PARTS.index(parts) < PARTS.index("adapters")
+        if not self._frozen:
+            self._kept.clear()
+        chosen, given = _chosen(self.network, parts), dict(self.average.named_parameters())
+        new = []
+        for name, parameter in self.network.named_parameters():
+            if name in chosen and not parameter.requires_grad:
+                parameter.requires_grad_(True)
+                new.append(parameter)
+                self._start.append(parameter.detach().clone())
+                self._means.append(parameter.detach().clone())
+                self._given.append(given[name])
+        self._learning += new
+        self._optimizer.add_param_group({"params": new})
 
     def step(self, own: Sequence[Look], replay: Sequence[Look], rng: np.random.Generator) -> float:
         """Learn from some looks; gives the mean loss of the own ones.

@@ -16,7 +16,7 @@ from napari_fctsfn.evaluate import DataSet, DataSetError
 from napari_fctsfn.predict import Normalisation
 from napari_fctsfn.predict.images import is_rgb, read_image, read_labels
 from napari_fctsfn.predict.slices import SliceView
-from napari_fctsfn.session import ImageIdentity, Plane, SessionError, open_session, read_header
+from napari_fctsfn.session import ImageIdentity, Plane, SessionError, read_header, read_session
 
 SMALLEST_OBJECT = 30
 """Objects of fewer pixels are left out."""
@@ -134,7 +134,7 @@ def pictures_of_session(folder: Path, images: str | None = None) -> list[Picture
     Parameters
     ----------
     folder : Path
-        Of the session.
+        Of the session, which may be open in a window meanwhile.
     images : str, optional
         File of the image, where the session does not know it or it has moved.
 
@@ -145,10 +145,9 @@ def pictures_of_session(folder: Path, images: str | None = None) -> list[Picture
     """
     try:
         identity = read_header(folder).image
-        opened = open_session(folder)
+        session, labels = read_session(folder)
     except SessionError as error:
         raise InputError(str(error)) from error
-    opened.journal.close()
     path = images or identity.source
     if not path:
         raise InputError(
@@ -156,10 +155,9 @@ def pictures_of_session(folder: Path, images: str | None = None) -> list[Picture
             f"name it with --images FILE"
         )
     image = read_image(path)
-    rgb = image.ndim == len(opened.session.shape) + 1
+    rgb = image.ndim == len(session.shape) + 1
     if not ImageIdentity.of(identity.name, image, channels=rgb).same(identity):
         raise InputError(f"{path} is not the image of the session {folder}, which is {identity}")
-    session = opened.session
     channels = session.channels
     # Channels come brought to 0..1, each by its own range.
     shown = session.normalisation if channels is None else Normalisation(0.0, 1.0)
@@ -174,7 +172,7 @@ def pictures_of_session(folder: Path, images: str | None = None) -> list[Picture
             Picture(
                 f"{identity.name} {index}".strip(),
                 np.asarray(SliceView(image, plane.key, channels)),
-                opened.labels[plane.key],
+                labels[plane.key],
                 tuple(values[plane]),
                 shown,
                 source=identity.name,
@@ -209,17 +207,19 @@ def pictures_of_files(images: str, labels: str) -> list[Picture]:
             f"--images matches {len(paths[0])} files and --labels {len(paths[1])}: they are paired "
             f"in the order of their names, so there must be as many"
         )
-    return [
-        picture
-        for image, mask in zip(*paths, strict=True)
-        for picture in _slices(image, mask, source=image.parent.name or str(image))
-    ]
+    return [picture for image, mask in zip(*paths, strict=True) for picture in _slices(image, mask)]
 
 
-def _slices(image: Path, mask: Path, source: str) -> list[Picture]:
+def _folder(path: Path) -> str:
+    """Name of a file's folder; of ``images`` that of the folder that it is in."""
+    folder = path.resolve().parent
+    return (folder.parent if folder.name == "images" else folder).name
+
+
+def _slices(image: Path, mask: Path) -> list[Picture]:
     pixels = read_image(image)
     if pixels.ndim == 2 or (pixels.ndim == 3 and is_rgb(pixels)):
-        return [picture_of(image.stem, pixels, read_labels(mask), source=source)]
+        return [picture_of(image.stem, pixels, read_labels(mask), source=_folder(image))]
     values = read_image(mask)
     return pictures_of_stack(image.stem, pixels, values)
 
@@ -312,14 +312,14 @@ def usable(pictures: Sequence[Picture]) -> tuple[list[Picture], list[str]]:
             empty.append(picture.name)
     said = []
     if small:
-        said.append(f"{len(small)} objects of less than {SMALLEST_OBJECT} pixels are left out")
+        said.append(f"objects of less than {SMALLEST_OBJECT} pixels are left out: {len(small)}")
     if everything:
         said.append(
-            f"{len(everything)} masks cover everything and are left out, the first in "
+            f"masks that cover everything are left out: {len(everything)}, the first in "
             f"{everything[0]}"
         )
     if empty:
-        said.append(f"{len(empty)} pictures have no object, the first is {empty[0]}")
+        said.append(f"pictures without an object: {len(empty)}, the first is {empty[0]}")
     if not kept:
         why = "; ".join(said) or "there is no picture"
         raise InputError(f"there is nothing to learn from: {why}; give masks of objects")

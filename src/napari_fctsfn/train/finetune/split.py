@@ -68,20 +68,40 @@ def near_duplicates(pictures: Sequence[Picture]) -> list[list[int]]:
         Places in `pictures`; every picture is in one group, groups in the order of their first.
     """
     hashes = np.array([perceptual_hash(picture.image) for picture in pictures])
-    group = list(range(len(pictures)))
-    for i in range(len(pictures)):
-        for j in np.flatnonzero((hashes[i + 1 :] != hashes[i]).sum(axis=1) <= _NEAR) + i + 1:
-            old, new = group[j], group[i]
-            group = [new if member == old else member for member in group]
+    pairs = [
+        (i, int(j))
+        for i in range(len(pictures))
+        for j in np.flatnonzero((hashes[i + 1 :] != hashes[i]).sum(axis=1) <= _NEAR) + i + 1
+    ]
+    return _joined(len(pictures), pairs)
+
+
+def _joined(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Groups of the numbers below `count` in which all pairs are together."""
+    group = list(range(count))
+    for i, j in pairs:
+        old, new = group[j], group[i]
+        group = [new if member == old else member for member in group]
     return [[i for i, g in enumerate(group) if g == name] for name in dict.fromkeys(group)]
+
+
+def _with_stacks(pictures: Sequence[Picture], groups: list[list[int]]) -> list[list[int]]:
+    """Groups that are joined where slices of one stack are in them."""
+    pairs = [(group[0], place) for group in groups for place in group[1:]]
+    first: dict[str, int] = {}
+    for place, picture in enumerate(pictures):
+        if picture.stack:
+            pairs.append((first.setdefault(picture.source, place), place))
+    return _joined(len(pictures), pairs)
 
 
 def split(pictures: Sequence[Picture], seed: int) -> tuple[list[Fold], list[str]]:
     """Which objects are learned from and which are held out.
 
-    From five different pictures up a fifth of them, at least one, is held out; of a stack the last
-    slices. Of two to four pictures there are two folds, each held out once. Of one picture the
-    objects are in two folds. Of one object nothing can be held out.
+    From five different pictures up a fifth of them, at least one, is held out; where all are slices
+    of one stack, the last of them, else a stack counts as one picture. Of two to four pictures
+    there are two folds, each held out once. Of one picture the objects are in two folds. Of one
+    object nothing can be held out.
 
     Parameters
     ----------
@@ -106,6 +126,8 @@ def split(pictures: Sequence[Picture], seed: int) -> tuple[list[Fold], list[str]
         )
     rng = np.random.default_rng([seed, 5])
     stacked = all(p.stack and p.source == pictures[0].source for p in pictures)
+    if not stacked:
+        groups = _with_stacks(pictures, groups)
     order = list(range(len(groups))) if stacked else [int(g) for g in rng.permutation(len(groups))]
 
     def items(chosen: Sequence[int]) -> tuple[Item, ...]:
@@ -118,7 +140,8 @@ def split(pictures: Sequence[Picture], seed: int) -> tuple[list[Fold], list[str]
     if len(groups) > 1:
         half = (len(groups) + 1) // 2
         first, second = items(order[:half]), items(order[half:])
-        said.append(f"{len(groups)} different pictures are few: each is held out once")
+        what = "pictures or stacks" if any(p.stack for p in pictures) else "pictures"
+        said.append(f"{len(groups)} different {what} are few: each is held out once")
         return [Fold(first, second), Fold(second, first)], said
     every = items(order)
     if len(every) < 2:

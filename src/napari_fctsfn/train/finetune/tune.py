@@ -1,37 +1,35 @@
-"""A fine-tuning from start to end: split, learn, measure before and after, register."""
+"""A fine-tuning from start to end: split, measure, learn, measure again."""
 
 from __future__ import annotations
 
-import shutil
-import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
-from napari_fctsfn import __version__
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.models import (
     LoadedModel,
-    ModelCard,
-    ModelEntry,
-    TrainingSet,
-    data_directory,
-    register_model,
-    weights_licence,
 )
 from napari_fctsfn.network import FCTSFN
 from napari_fctsfn.predict import Predictor
 from napari_fctsfn.predict.engine import choose_device
+from napari_fctsfn.train.finetune.clock import Clock, Progress
 from napari_fctsfn.train.finetune.learner import PARTS, Learner, Parts, Rates
 from napari_fctsfn.train.finetune.looks import Look, Watched, drawn, interact, wander
 from napari_fctsfn.train.finetune.measure import Example, Measured, example, measure
-from napari_fctsfn.train.finetune.pictures import OWN, Picture, usable
+from napari_fctsfn.train.finetune.outcome import FineTuned, FineTuneError, learned_from
+from napari_fctsfn.train.finetune.pictures import Picture, usable
 from napari_fctsfn.train.finetune.replay import measuring_objects, replay_pictures
 from napari_fctsfn.train.finetune.split import Fold, Item, split
+
+_NOTHING = "cancelled before anything was learned"
+
+_USUAL: Parts = "interaction"
+_WIDER: tuple[Parts, ...] = ("adapters", "all")
+"""What learns where nobody has said it, and then on a GPU if that stalls."""
 
 _CLICKS = 4
 """Clicks of an interaction that is learned from."""
@@ -76,9 +74,10 @@ _SCORE_EVERY = 10
 _PATIENCE = 6
 """Scores without improvement before it stops early."""
 
+_STALLED = 2
+"""Scores without improvement before more of the network learns, where a GPU can do that."""
 
-class FineTuneError(InputError):
-    """A fine-tuning that came to nothing; the message says why, and nothing was replaced."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -89,9 +88,10 @@ class FineTuneSettings:
     ----------
     minutes : float
         Time for everything, the measuring included; a slow machine takes longer for the least.
-    parts : {"refiner", "fusion", "interaction", "adapters", "all"}
+    parts : {"refiner", "fusion", "interaction", "adapters", "all"}, optional
         What learns: each of these and those before it. From ``adapters`` on, the image stream runs
-        in every step, which takes a GPU.
+        in every step, which takes a GPU. By default ``interaction``, and on a GPU, where pictures
+        are held out and get no better, first ``adapters``, then ``all``.
     seed : int
         Of the split, clicks and order. The same seed and number of steps give the same weights
         on the same machine with the same number of threads.
@@ -108,7 +108,7 @@ class FineTuneSettings:
     """
 
     minutes: float = 3.0
-    parts: Parts = "interaction"
+    parts: Parts | None = None
     seed: int = 0
     steps: int | None = None
     device: str = "auto"
@@ -117,228 +117,12 @@ class FineTuneSettings:
     def __post_init__(self) -> None:
         if not 0 < self.minutes < 10_000:
             raise InputError(f"minutes must be above 0, not {self.minutes}")
-        if self.parts not in PARTS:
+        if self.parts not in (None, *PARTS):
             raise InputError(f"parts must be one of {', '.join(PARTS)}, not {self.parts!r}")
         if self.seed < 0:
             raise InputError(f"the seed must be 0 or more, not {self.seed}")
         if self.steps is not None and self.steps < 1:
             raise InputError(f"steps must be 1 or more, not {self.steps}")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a fine-tuning is.
-
-    Parameters
-    ----------
-    stage : {"before", "looking", "learning", "after"}
-        Measuring the base, clicking on the objects, learning, measuring what was learned.
-    done : float
-        Part of the whole, 0..1.
-    seconds_left : float
-        Estimated.
-    step : int
-        Of the learning, over all folds.
-    loss : float or None
-        Mean loss of the step.
-    iou : float or None
-        Mean IoU on held-out looks of the averaged weights, where it was just measured.
-    """
-
-    stage: Literal["before", "looking", "learning", "after"]
-    done: float
-    seconds_left: float
-    step: int = 0
-    loss: float | None = None
-    iou: float | None = None
-
-
-@dataclass(frozen=True)
-class FineTuned:
-    """What a fine-tuning gave.
-
-    Parameters
-    ----------
-    network : FCTSFN
-        On the CPU, in evaluation mode.
-    before, after : Measured or None
-        On held-out objects; None where nothing could be held out.
-    generic_before, generic_after : Measured
-        On the pictures that come with the package.
-    notes : tuple of str
-        What the user should know.
-    about : dict
-        For the card: settings, and what was learned from.
-    learned : tuple of TrainingSet
-    parent : LoadedModel
-    examples : tuple of Example
-        Held-out objects after one click, before and after.
-    cancelled : bool
-        Whether it was ended before its time.
-    """
-
-    network: FCTSFN
-    before: Measured | None
-    after: Measured | None
-    generic_before: Measured
-    generic_after: Measured
-    notes: tuple[str, ...]
-    about: dict[str, Any]
-    learned: tuple[TrainingSet, ...]
-    parent: LoadedModel
-    examples: tuple[Example, ...] = ()
-    cancelled: bool = False
-
-    @property
-    def improved(self) -> bool:
-        """Whether held-out objects need fewer clicks than before."""
-        return (
-            self.before is not None
-            and self.after is not None
-            and self.after.better_than(self.before)
-        )
-
-    def card(self, name: str, *, forced: bool = False) -> ModelCard:
-        """The card of the model, which names its parent and all it has learned from."""
-        base = self.parent.card
-        known = {entry.name for entry in self.learned}
-        inherited = tuple(
-            entry.model_copy(update={"share": 0.0})
-            for entry in base.training_data
-            if entry.name not in known
-        )
-        licences = [entry.licence for entry in self.learned if entry.licence != OWN]
-        metrics = {
-            **({} if self.before is None else self.before.metrics("before")),
-            **({} if self.after is None else self.after.metrics("after")),
-            **self.generic_before.metrics("generic_before"),
-            **self.generic_after.metrics("generic_after"),
-        }
-        return ModelCard(
-            name=name,
-            version=__version__,
-            description=f"Fine-tuned from {base.name} on "
-            + ", ".join(f"{entry.name} ({entry.images} pictures)" for entry in self.learned)
-            + (", registered by force." if forced else "."),
-            architecture=self.network.config.to_dict(),
-            input=base.input,
-            input_size=base.input_size,
-            weights_licence=weights_licence([base.weights_licence, *licences]),
-            training_data=(*self.learned, *inherited),
-            training={
-                "recipe": "finetune",
-                "base": base.name,
-                **self.about,
-                "notes": list(self.notes),
-                "improved": self.improved,
-                "forced": forced,
-            },
-            metrics=metrics,
-            parent=self.parent.sha256,
-        )
-
-
-def register(tuned: FineTuned, name: str, *, force: bool = False) -> ModelEntry:
-    """Put a fine-tuned model into the registry, whole or not at all.
-
-    Parameters
-    ----------
-    tuned : FineTuned
-    name : str
-    force : bool
-        Whether a model that is not better is taken too, and one of that name replaced.
-
-    Raises
-    ------
-    FineTuneError
-        If the model is no better than its base and that is not forced, or cannot be written.
-    ModelError
-        If the name is not valid or taken.
-    """
-    if not (tuned.improved or force):
-        raise FineTuneError(
-            f"no improvement on held-out objects ({_compared(tuned)}): {tuned.parent.card.name} "
-            f"stays as it is; correct more objects, or --force registers it anyway"
-        )
-    try:
-        card = tuned.card(name, forced=force)
-        return register_model(name, tuned.network, card, replace=force)
-    except OSError as error:
-        raise FineTuneError(
-            f"the model {name!r} could not be written: {error.strerror or error}; make room and "
-            f"train again"
-        ) from error
-
-
-def check_room(model: LoadedModel) -> None:
-    """Refuse to train for a model that there is no room to write.
-
-    Raises
-    ------
-    FineTuneError
-        If the disk of the registry is nearly full.
-    """
-    folder = data_directory()
-    while not folder.exists():
-        folder = folder.parent
-    needed = 8 * sum(value.numel() for value in model.network.state_dict().values())
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise FineTuneError(
-            f"{folder} has {free / 1e6:.0f} MB free and a model needs {needed / 1e6:.0f} MB: "
-            f"make room first"
-        )
-
-
-def _compared(tuned: FineTuned) -> str:
-    if tuned.before is None or tuned.after is None:
-        return "there were none to measure on"
-    return f"{tuned.before.noc85:.2f} clicks before, {tuned.after.noc85:.2f} after"
-
-
-class _Clock:
-    """Time, and what is said of it; what the user holds up does not count.
-
-    Parameters
-    ----------
-    minutes : float
-    tell : callable
-        Gets a `Progress`.
-    proceed : callable
-        Asked often; may wait, and returns False to end.
-    """
-
-    def __init__(
-        self, minutes: float, tell: Callable[[Progress], None], proceed: Callable[[], bool]
-    ) -> None:
-        self._tell, self._proceed = tell, proceed
-        self._began = time.monotonic()
-        self._budget = 60 * minutes
-        self.cancelled = False
-        self.step = 0
-
-    def proceed(self) -> bool:
-        """Whether to go on; the time that the answer takes is added to the budget."""
-        asked = time.monotonic()
-        if not self.cancelled and not self._proceed():
-            self.cancelled = True
-        self._began += time.monotonic() - asked
-        return not self.cancelled
-
-    @property
-    def spent(self) -> float:
-        """Seconds."""
-        return time.monotonic() - self._began
-
-    def left(self) -> float:
-        """Seconds of the budget."""
-        return self._budget - self.spent
-
-    def tell(self, stage: Any, done: float, **more: Any) -> None:
-        """Say how far it is; `done` is the part of all the work, 0..1."""
-        expected = self.spent * (1 - done) / done if done > 0.05 else self._budget * (1 - done)
-        seconds = max(min(expected, self.left()), 0.0)
-        self._tell(Progress(stage, min(done, 1.0), seconds, self.step, **more))
 
 
 def fine_tune(
@@ -378,9 +162,39 @@ def fine_tune(
     kept, notes = usable(pictures)
     folds, said = split(kept, settings.seed)
     notes += said
-    clock = _Clock(settings.minutes, tell, proceed)
+    clock = Clock(settings.minutes, tell, proceed)
     run = _Run(base, kept, folds, settings, device, clock)
-    return run.result(notes)
+    try:
+        return run.result(notes)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        raise FineTuneError(
+            "memory is not enough for the training: close other programs, and try again"
+        ) from error
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out; on the CPU torch has no error of its own for that."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate" in str(error)
+
+
+class _Learned(NamedTuple):
+    """What a training gave.
+
+    Attributes
+    ----------
+    network : FCTSFN
+        The best averaged weights, on the CPU.
+    steps : int
+        After which they were reached.
+    parts : str
+        What learned.
+    """
+
+    network: FCTSFN
+    steps: int
+    parts: Parts
 
 
 class _Run:
@@ -393,13 +207,14 @@ class _Run:
         folds: list[Fold],
         settings: FineTuneSettings,
         device: torch.device,
-        clock: _Clock,
+        clock: Clock,
     ) -> None:
         self.base, self.pictures, self.folds = base, pictures, folds
         self.settings, self.device, self.clock = settings, device, clock
         self.everything = tuple(Item(i, v) for i, p in enumerate(pictures) for v in p.objects)
         self.generic = measuring_objects()
-        self.notes: list[str] = []
+        self.runs = {0: 1, 1: 1, 2: 3}[len(folds)]
+        self.notes: dict[str, str] = {}
 
     def result(self, notes: list[str]) -> FineTuned:
         """Measure, learn, measure."""
@@ -407,69 +222,89 @@ class _Run:
         held = [
             _some(fold.held, _MEASURED // len(self.folds), settings.seed) for fold in self.folds
         ]
-        clock.tell("before", 0.0)
         base = Predictor(self.base, str(self.device))
         enough = _MEASURING * 60 * settings.minutes / (1 + len(held))
-        measured = [measure(base, self.pictures, items, clock.proceed, enough) for items in held]
-        generic_before = measure(base, *self.generic, clock.proceed, enough)
+        pictures, generic = self.generic
+        asked = self._measuring("before", 0.0, 0.15, sum(map(len, held)) + len(generic))
+        measured = [measure(base, self.pictures, items, asked, enough) for items in held]
+        generic_before = measure(base, pictures, generic, asked, enough)
         measuring = clock.spent
         before = [part for part in measured if part is not None]
         if generic_before is None or len(before) < len(held):
-            raise FineTuneError("cancelled before anything was learned")
-        clock.tell("looking", 0.15)
+            raise FineTuneError(_NOTHING)
         objects = min((len(fold.train) for fold in self.folds), default=len(self.everything))
         if objects < _LITTLE:
             notes.append(
-                f"{objects} objects to learn from are few: the training is short, so that it does "
-                f"not learn them by heart"
+                f"there is little to learn from (objects: {objects}): the training is short, so "
+                f"that it does not learn them by heart"
             )
-        runs = {0: 1, 1: 1, 2: 3}[len(self.folds)]
         reserve = min(1.3 * measuring, _RESERVED * 60 * settings.minutes)
-        after: list[Measured] = []
-        learned: list[tuple[FCTSFN, int]] = []
-        for number, (fold, items) in enumerate(zip(self.folds, held, strict=True)):
-            seconds = (clock.left() - reserve) / (runs - number)
-            most = _steps(len(fold.train), settings)
-            learned.append(self._learn(fold.train, fold.held, most, seconds, number, runs))
-            # on the same objects as before
-            same = items[: before[number].objects]
-            after.append(self._measure(learned[-1][0], self.pictures, same))
-            if clock.cancelled:
-                break
-        if len(learned) == 1:
-            network, steps = learned[0]
-        else:
+        learned, after = self._learn_folds(held, before, reserve)
+        whole = None
+        if len(self.folds) != 1 and not clock.cancelled:
             # Held out once each, now all are learned from, for as long as was best.
-            reached = [steps for _, steps in learned] or [_steps(objects, settings)]
+            reached = [each.steps for each in learned] or [_steps(objects, settings)]
             most = max(round(float(np.mean(reached))), 1)
             seconds = clock.left() - reserve / 2
-            network, steps = self._learn(self.everything, (), most, seconds, runs - 1, runs)
-        del before[len(after) :]
-        clock.tell("after", 0.92)
-        pictures, items = self.generic
-        generic_after = self._measure(network, pictures, items[: generic_before.objects])
-        examples = self._examples(base, learned[0][0], held[0]) if held else ()
+            number, share = len(self.folds), 0.77 / self.runs
+            start = 0.15 + share * number
+            whole = self._learn(self.everything, (), most, seconds, number, start, share)
+        if whole is None:
+            if not learned:
+                raise FineTuneError(_NOTHING)
+            # What was learned before it was cancelled, and that alone is told.
+            whole = learned[0]
+            del before[1:], after[1:]
+        same = generic[: generic_before.objects]
+        generic_after = self._measure(whole.network, pictures, same, "after", 0.92, 0.08)
+        examples = self._examples(base, learned[0].network, held[0]) if held else ()
+        if clock.cancelled:
+            self._note("cancelled", "it was cancelled: this is what was learned until then")
         clock.tell("after", 1.0)
         return FineTuned(
-            network,
+            whole.network,
             Measured.pooled(before) if before else None,
             Measured.pooled(after) if after else None,
             generic_before,
             generic_after,
-            (*notes, *self.notes),
+            (*notes, *self.notes.values()),
             {
                 "settings": {**asdict(settings), "device": str(self.device)},
                 "pictures": len(self.pictures),
                 "objects": len(self.everything),
                 "held_out": sum(part.objects for part in after),
-                "steps": steps,
+                "parts": whole.parts,
+                "steps": whole.steps,
                 "seconds": round(clock.spent, 1),
             },
-            _learned(self.pictures),
+            learned_from(self.pictures),
             self.base,
             examples,
             clock.cancelled,
         )
+
+    def _learn_folds(
+        self, held: Sequence[Sequence[Item]], before: Sequence[Measured], reserve: float
+    ) -> tuple[list[_Learned], list[Measured]]:
+        """Learn from each fold and measure on what it holds out, until it is cancelled."""
+        clock, share = self.clock, 0.77 / self.runs
+        learned: list[_Learned] = []
+        after: list[Measured] = []
+        for number, (fold, items) in enumerate(zip(self.folds, held, strict=True)):
+            seconds = (clock.left() - reserve) / (self.runs - number)
+            most = _steps(len(fold.train), self.settings)
+            start = 0.15 + share * number
+            found = self._learn(fold.train, fold.held, most, seconds, number, start, 0.9 * share)
+            if found is None:
+                break
+            learned.append(found)
+            # on the same objects as before
+            same = items[: before[number].objects]
+            measures = "after", start + 0.9 * share, 0.1 * share
+            after.append(self._measure(found.network, self.pictures, same, *measures))
+            if clock.cancelled:
+                break
+        return learned, after
 
     def _examples(
         self, base: Predictor, network: FCTSFN, items: Sequence[Item]
@@ -483,12 +318,33 @@ class _Run:
             for item in chosen[:_EXAMPLES]
         )
 
+    def _measuring(self, stage: str, start: float, share: float, count: int) -> Callable[[], bool]:
+        """What is asked before each of some objects that are measured; it says how far it is."""
+        number = -1
+
+        def proceed() -> bool:
+            nonlocal number
+            number += 1
+            self.clock.tell(stage, start + share * number / max(count, 1))
+            return self.clock.proceed()
+
+        return proceed
+
     def _measure(
-        self, network: FCTSFN, pictures: Sequence[Picture], items: Sequence[Item]
+        self,
+        network: FCTSFN,
+        pictures: Sequence[Picture],
+        items: Sequence[Item],
+        stage: str,
+        start: float,
+        share: float,
     ) -> Measured:
         """After the learning, also after a cancelled one: it may be worth keeping."""
         model = LoadedModel(network, self.base.card, self.base.sha256)
-        found = measure(Predictor(model, str(self.device)), pictures, items)
+        asked = self._measuring(stage, start, share, len(items))
+        found = measure(
+            Predictor(model, str(self.device)), pictures, items, lambda: asked() or True
+        )
         assert found is not None
         return found
 
@@ -499,68 +355,87 @@ class _Run:
         most: int,
         seconds: float,
         number: int,
-        runs: int,
-    ) -> tuple[FCTSFN, int]:
-        """The best averaged weights, and the steps after which they were reached."""
-        seed, clock = self.settings.seed, self.clock
+        start: float,
+        share: float,
+    ) -> _Learned | None:
+        """Learn from some objects; None if it was cancelled before the first step."""
+        settings, clock = self.settings, self.clock
         end = clock.spent + seconds
-        rng = np.random.default_rng([seed, number, 1])
-        share = 0.75 / runs
-        start = 0.15 + share * number
+        rng = np.random.default_rng([settings.seed, number, 1])
         looks, held_looks, replay = self._looks(train, held, rng, end - 0.6 * seconds, start, share)
-        rates = self.settings.rates
-        learner = Learner(self.base.network, self.device, self.settings.parts, rates)
-        best = _Best(learner, held_looks)
-        for step in range(most):
-            late = clock.spent > end and step >= _LEAST
+        rates = settings.rates
+        learner = Learner(self.base.network, self.device, settings.parts or _USUAL, rates)
+        best = _Best(learner, held_looks, self._fitting)
+        wider = list(_WIDER) if settings.parts is None and len(self.folds) == 1 else []
+        span = most
+        while learner.steps < most:
+            late = clock.spent > end and learner.steps >= _LEAST
             if late or not clock.proceed():
                 break
-            own, others = drawn(looks, rng, rates.batch), drawn(replay, rng, rates.replayed)
-            loss = self._step(learner, own, others, rng)
+            loss = self._step(learner, looks, replay, rng)
             clock.step += 1
-            last = step + 1 >= most or (clock.spent > end and step + 1 >= _LEAST)
-            iou = best.score() if last or (step + 1) % _SCORE_EVERY == 0 else None
-            part = max((step + 1) / most, 1 - max(end - clock.spent, 0) / max(seconds, 1e-9))
+            step = learner.steps
+            last = step >= most or (clock.spent > end and step >= _LEAST)
+            iou = best.score() if last or step % _SCORE_EVERY == 0 else None
+            part = max(step / most, 1 - max(end - clock.spent, 0) / max(seconds, 1e-9))
             clock.tell("learning", start + share * (0.3 + 0.7 * part), loss=loss, iou=iou)
-            if best.since >= _PATIENCE:
-                self.notes.append(f"stopped early after {step + 1} steps: it got no better")
+            if wider and best.since >= _STALLED and _is_fast(learner.device):
+                learner.widen(wider.pop(0))
+                best.since, most = 0, step + span
+                self._note(learner.parts, f"it got no better: {learner.parts} learned too")
+            elif best.since >= _PATIENCE:
+                self._note("early", f"stopped early after {step} steps: it got no better")
                 break
         if learner.steps == 0:
-            raise FineTuneError("cancelled before anything was learned")
-        if clock.spent > end and learner.steps < most:
-            self.notes.append(
-                f"time was over after {learner.steps} of {most} steps: more minutes may help"
+            return None
+        if clock.cancelled:
+            best.score()
+        elif clock.spent > end and learner.steps < most:
+            self._note(
+                "late",
+                f"time was over after {learner.steps} of {most} steps: more minutes may help",
             )
-        return best.taken()
+        network, steps = best.taken()
+        return _Learned(network, steps, learner.parts)
 
     def _step(
-        self, learner: Learner, own: list[Look], replay: list[Look], rng: np.random.Generator
+        self,
+        learner: Learner,
+        looks: list[Look],
+        replay: list[Look],
+        rng: np.random.Generator,
     ) -> float:
-        """A step; where memory runs out with fewer looks, then on the CPU."""
+        """A step on looks by chance."""
+        own = drawn(looks, rng, learner.rates.batch)
+        others = drawn(replay, rng, learner.rates.replayed)
         try:
-            return learner.step(own, replay, rng)
+            return self._fitting(learner, lambda: learner.step(own, others, rng))
         except FloatingPointError as error:
             raise FineTuneError(
                 f"the learning diverged ({error}): it was stopped and nothing was replaced; "
                 f"check the masks, or lower the rate"
             ) from None
-        except (torch.OutOfMemoryError, MemoryError):
-            if learner.spare():
-                self._say(f"{self.device} is out of memory: features are kept no longer")
-            elif learner.device.type != "cpu":
-                learner.to(torch.device("cpu"))
-                self.device = learner.device
-                self._say("the device is out of memory: the training goes on on the CPU")
-            else:
-                raise FineTuneError(
-                    "memory is not enough for one step: close other programs"
-                ) from None
-            return self._step(learner, own, replay, rng)
 
-    def _say(self, note: str) -> None:
-        if note not in self.notes:
-            self.notes.append(note)
-            warnings.warn(note, stacklevel=2)
+    def _fitting(self, learner: Learner, compute: Callable[[], T]) -> T:
+        """What `compute` gives; where memory runs out without kept features, then on the CPU."""
+        while True:
+            try:
+                return compute()
+            except (MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+                if learner.spare():
+                    self._note("memory", f"{self.device} is out of memory: features are not kept")
+                elif learner.device.type != "cpu":
+                    learner.to(torch.device("cpu"))
+                    self._note("CPU", f"{self.device} is out of memory: it went on on the CPU")
+                    self.device = learner.device
+                else:
+                    raise
+
+    def _note(self, kind: str, text: str) -> None:
+        """Something the user should know, once of each kind."""
+        self.notes.setdefault(kind, text)
 
     def _looks(
         self,
@@ -581,6 +456,7 @@ class _Run:
         pictures = replay_pictures()
         for number in range(_REPLAYED):
             replay += wander(watched, pictures[number % len(pictures)], rng)
+            self.clock.tell("looking", start + 0.1 * share * number / _REPLAYED)
             if replay and enough(number):
                 break
         held_looks: list[Look] = []
@@ -595,7 +471,7 @@ class _Run:
         for number, item in enumerate(_turns(train, rng, count)):
             picture = self.pictures[item.picture]
             looks += interact(watched, picture, item.value, rng, _CLICKS)
-            self.clock.tell("looking", start + 0.3 * share * number / count)
+            self.clock.tell("looking", start + share * (0.1 + 0.2 * number / count))
             if looks and enough(number):
                 break
         if not looks:
@@ -606,17 +482,25 @@ class _Run:
 class _Best:
     """The weights that were best on held-out looks; the last where nothing is held out."""
 
-    def __init__(self, learner: Learner, looks: list[Look]) -> None:
-        self._learner, self._looks = learner, looks
+    def __init__(
+        self,
+        learner: Learner,
+        looks: list[Look],
+        fitting: Callable[[Learner, Callable[[], float]], float],
+    ) -> None:
+        self._learner, self._looks, self._fitting = learner, looks, fitting
         self._network, self._steps = learner.snapshot(), 0
-        self._iou = learner.score(looks) if looks else 0.0
+        self._iou = self._scored() if looks else 0.0
         self.since = 0
+
+    def _scored(self) -> float:
+        return self._fitting(self._learner, lambda: self._learner.score(self._looks))
 
     def score(self) -> float | None:
         """Mean IoU on the held-out looks now; None where there are none."""
         if not self._looks:
             return None
-        iou = self._learner.score(self._looks)
+        iou = self._scored()
         self.since += 1
         if iou > self._iou:
             self._network, self._steps = self._learner.snapshot(), self._learner.steps
@@ -628,6 +512,11 @@ class _Best:
         if not self._looks:
             self._network, self._steps = self._learner.snapshot(), self._learner.steps
         return self._network.cpu().eval(), self._steps
+
+
+def _is_fast(device: torch.device) -> bool:
+    """Whether the image stream may run in every step."""
+    return device.type != "cpu"
 
 
 def _turns(items: Sequence[Item], rng: np.random.Generator, count: int) -> Iterator[Item]:
@@ -655,15 +544,3 @@ def _steps(objects: int, settings: FineTuneSettings) -> int:
     if settings.steps is not None:
         return settings.steps
     return int(np.clip(_STEPS[0] + _STEPS_PER_OBJECT * objects, *_STEPS))
-
-
-def _learned(pictures: Sequence[Picture]) -> tuple[TrainingSet, ...]:
-    sources: dict[tuple[str, str], int] = {}
-    for picture in pictures:
-        key = (picture.source or OWN, picture.licence)
-        sources[key] = sources.get(key, 0) + 1
-    total = sum(sources.values())
-    return tuple(
-        TrainingSet(name=name[:200], licence=licence[:500], images=count, share=count / total)
-        for (name, licence), count in sources.items()
-    )
