@@ -42,6 +42,7 @@ def lite_click_operations(config: NetworkConfig, n: int, encoded: int = 7) -> in
         rows = n // stride
         total += conv(coarser, here, 1, rows // 2) + conv(interaction, here, 1, rows)
         total += conv(here, here, 3, rows)
+        total += config.refiner_blocks * (here * 25 + here**2) * rows**2
         coarser = here
     return (
         total + conv(coarser, 4 * full, 1, n // 2) + conv(encoded, full, 1, n) + conv(full, 1, 3, n)
@@ -173,6 +174,8 @@ def test_maps_that_do_not_fit_are_refused():
         {"fusion_channels": -1},
         {"fusion_blocks": 1000},
         {"fusion_blocks": "four"},
+        {"refiner_blocks": -1},
+        {"refiner_blocks": 1, "bottleneck_channels": []},
         {"interaction_channels": [1, 2]},
         {"interaction_channels": 5},
         {"bottleneck_channels": [1, 2, 3, 10**6]},
@@ -185,6 +188,9 @@ def test_configurations_out_of_range_are_refused_before_anything_is_built(values
         NetworkConfig.from_dict(values)
 
 
-@pytest.mark.parametrize("config", [NetworkConfig(), SMALL, NetworkConfig.vgg16(64)])
+@pytest.mark.parametrize(
+    "config",
+    [NetworkConfig(), SMALL, NetworkConfig(refiner_blocks=2, stride=8), NetworkConfig.vgg16(64)],
+)
 def test_configuration_round_trip(config):
     assert NetworkConfig.from_dict(config.to_dict()) == config

@@ -9,6 +9,7 @@ Backbone = Literal["vgg16", "lite"]
 Interaction = Literal["stream", "resized", "layerwise"]
 
 _LARGEST_WIDTH = 4096
+_MOST_BLOCKS = 32
 _LONGEST_NAME = 100
 _OWN = -1
 
@@ -42,6 +43,9 @@ class NetworkConfig:
         Channels of the bottleneck fusion layers. ``lite``: at strides 8, 4, 2 and 1. ``vgg16``: one
         number for all scales (60 as published). None at all: there is no refiner, and the result
         is the upsampled coarse score (a TSLFN).
+    refiner_blocks : int
+        ``lite`` only: depthwise-separable blocks behind each bottleneck fusion layer but that of
+        full resolution.
     quality : bool
         Whether the network also predicts the IoU of its mask.
     interaction : {"stream", "resized", "layerwise"}
@@ -79,6 +83,7 @@ class NetworkConfig:
     fusion_channels: int = 128
     fusion_blocks: int = 4
     bottleneck_channels: tuple[int, ...] = (48, 32, 24, 12)
+    refiner_blocks: int = 0
     quality: bool = False
     interaction: Interaction = "stream"
     stream_blocks: int = _OWN
@@ -139,8 +144,12 @@ class NetworkConfig:
         widths = (*self.interaction_channels, self.fusion_channels, *self.bottleneck_channels)
         if not all(type(width) is int and 1 <= width <= _LARGEST_WIDTH for width in widths):
             raise ValueError(f"channels must be whole numbers from 1 to {_LARGEST_WIDTH}: {widths}")
-        if type(self.fusion_blocks) is not int or not 0 <= self.fusion_blocks <= 32:
-            raise ValueError(f"fusion_blocks must be from 0 to 32, not {self.fusion_blocks!r}")
+        for name in ("fusion_blocks", "refiner_blocks"):
+            blocks = getattr(self, name)
+            if type(blocks) is not int or not 0 <= blocks <= _MOST_BLOCKS:
+                raise ValueError(f"{name} must be from 0 to {_MOST_BLOCKS}, not {blocks!r}")
+        if self.refiner_blocks and not (lite and self.refines):
+            raise ValueError("refiner_blocks are for lite networks with a refiner only")
         own = _OWN_VALUES[self.backbone]["stream_blocks"]
         if self.refines and (self.interaction == "layerwise" or self.stream_blocks != own):
             raise ValueError(
@@ -209,7 +218,12 @@ class NetworkConfig:
         What tells the variants apart is left out where it is the backbone's own: cards and
         checkpoints of ordinary networks stay as they were before there were variants.
         """
-        own = {"interaction": "stream", "caffe": False, **_OWN_VALUES[self.backbone]}
+        own = {
+            "refiner_blocks": 0,
+            "interaction": "stream",
+            "caffe": False,
+            **_OWN_VALUES[self.backbone],
+        }
         return {
             key: value for key, value in asdict(self).items() if key not in own or value != own[key]
         }

@@ -221,19 +221,21 @@ class LiteFusion(Fusion):
 
 
 class _RefineStage(nn.Module):
-    """A bottleneck fusion layer: both streams and the coarser features, then a convolution."""
+    """A bottleneck fusion layer: both streams and the coarser features, then convolutions."""
 
-    def __init__(self, image: int, interaction: int, coarser: int, width: int) -> None:
+    def __init__(self, image: int, interaction: int, coarser: int, width: int, blocks: int) -> None:
         super().__init__()
         self.bottleneck = SplitConv2d(image, interaction, width, 1)
         self.coarser = nn.Conv2d(coarser, width, 1, bias=False)
         self.mix = conv_norm(width, width)
+        self.blocks = nn.Sequential(*(SeparableBlock(width) for _ in range(blocks)))
 
     def forward(self, image_half: Tensor, interaction: Tensor, coarser: Tensor) -> Tensor:
         size = (image_half.shape[2], image_half.shape[3])
         up = upsample(self.coarser(coarser), size)
-        mixed: Tensor = self.mix(torch.relu(self.bottleneck(image_half, interaction) + up))
-        return mixed
+        mixed = self.mix(torch.relu(self.bottleneck(image_half, interaction) + up))
+        refined: Tensor = self.blocks(mixed)
+        return refined
 
 
 class LiteRefiner(Refiner):
@@ -258,7 +260,13 @@ class LiteRefiner(Refiner):
         *widths, full = config.bottleneck_channels
         coarser = [config.fusion_channels, *widths[:-1]]
         self.stages = nn.ModuleList(
-            _RefineStage(image_channels[level - 1], interaction_channels[level], below, width)
+            _RefineStage(
+                image_channels[level - 1],
+                interaction_channels[level],
+                below,
+                width,
+                config.refiner_blocks,
+            )
             for level, below, width in zip((3, 2, 1), coarser, widths, strict=True)
         )
         self.subpixel = nn.Sequential(nn.Conv2d(widths[-1], 4 * full, 1), nn.PixelShuffle(2))

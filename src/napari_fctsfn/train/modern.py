@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from napari_fctsfn.clicks.sampling import error_click, initial_clicks
 from napari_fctsfn.models import LoadedModel, TrainingSet, load_model, resolve_model
 from napari_fctsfn.network import FCTSFN, NetworkConfig, Scores, build_network, interaction_maps
 from napari_fctsfn.train.card import write_model
-from napari_fctsfn.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from napari_fctsfn.train.checkpoint import load_checkpoint, save_checkpoint
 from napari_fctsfn.train.loop import (
     Outcome,
     ahead,
@@ -34,7 +34,7 @@ from napari_fctsfn.train.loop import (
 )
 from napari_fctsfn.train.losses import boundary_weight, dice_loss, normalized_focal_loss
 from napari_fctsfn.train.mixture import MIXTURES, Crop, Mixture
-from napari_fctsfn.train.start import load_imagenet
+from napari_fctsfn.train.start import grow, load_imagenet
 
 _SIMULATION_STEP = 2
 """Simulated clicks look at every second pixel: half of the time for a click a pixel off."""
@@ -51,7 +51,7 @@ _FIRST_WEIGHT = 1.5
 _CORRECTED = 0.08
 """Share of the crops of whole objects that begin with a mask to be corrected."""
 
-_LATEST = 8
+_LATEST = 12
 """Clicks that a late step is ahead, at most."""
 
 
@@ -71,7 +71,7 @@ class TrainSettings:
         Crops in a step, their rows and columns, and the click states of each crop: a crop is
         encoded once and clicked `states` times.
     late : float
-        Share of the steps that begin late in an interaction: after one to eight clicks of the
+        Share of the steps that begin late in an interaction: after one to twelve clicks of the
         model's own errors, without a gradient. A stubborn object is learned that way.
     seed : int
         Of crops, clicks and initial weights.
@@ -86,8 +86,9 @@ class TrainSettings:
     network : NetworkConfig
         What to train.
     start : str
-        Initial weights: ``imagenet`` or ``random`` for the image stream, or the path of a model
-        file of the same architecture for the whole network (phase two).
+        Initial weights: ``imagenet`` or ``random`` for the image stream, or the name or path of a
+        model for the whole network (phase two). The network may have more layers than the model;
+        they begin by changing nothing.
     device : str
         A torch device.
     precision : {"bf16", "fp32"}
@@ -115,7 +116,9 @@ class TrainSettings:
     cooldown: float = 0.6
     average: float = 0.998
     mixture: Mapping[str, float] = field(default_factory=lambda: dict(MIXTURES["default"]))
-    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(quality=True))
+    network: NetworkConfig = field(
+        default_factory=lambda: NetworkConfig(stride=8, refiner_blocks=1, quality=True)
+    )
     start: str = "imagenet"
     device: str = "cpu"
     precision: Literal["bf16", "fp32"] = "bf16"
@@ -166,7 +169,7 @@ def train_model(settings: TrainSettings, name: str) -> Path | None:
 
     Raises
     ------
-    DataSetError, CheckpointError, ModelError
+    DataSetError, CheckpointError, ModelError, WeightsError
         See `train`.
     """
     network = train(settings)
@@ -197,13 +200,7 @@ def _parent(settings: TrainSettings) -> LoadedModel | None:
     """The model that phase two starts from."""
     if settings.start in ("imagenet", "random"):
         return None
-    model = load_model(resolve_model(settings.start))
-    if replace(model.network.config, quality=settings.network.quality) != settings.network:
-        raise CheckpointError(
-            f"the model {settings.start} has another architecture than the one to be trained: "
-            f"start from one with {settings.network.to_dict()}"
-        )
-    return model
+    return load_model(resolve_model(settings.start))
 
 
 def train(settings: TrainSettings) -> FCTSFN | None:
@@ -224,10 +221,9 @@ def train(settings: TrainSettings) -> FCTSFN | None:
     DataSetError
         If training data are missing or do not fit.
     CheckpointError
-        If the checkpoint is damaged or belongs to other settings, or the model to start from has
-        another architecture.
-    ModelError
-        If there is no such model to start from.
+        If the checkpoint is damaged or belongs to other settings.
+    ModelError, WeightsError
+        If there is no such model to start from, or it has layers that the network does not have.
     """
     deadline = deadline_after(settings.minutes)
     parent = _parent(settings)
@@ -238,8 +234,7 @@ def train(settings: TrainSettings) -> FCTSFN | None:
     if settings.start == "imagenet":
         load_imagenet(network)
     elif parent is not None:
-        # A head that predicts the quality may be new.
-        network.load_state_dict(parent.network.state_dict(), strict=False)
+        grow(network, parent.network.state_dict())
     network.to(settings.device)
     average = copy.deepcopy(network).requires_grad_(False)
     if settings.device == "cpu" and settings.precision == "bf16":
