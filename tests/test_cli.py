@@ -451,10 +451,12 @@ def test_train_hands_on_a_stage_of_the_paper(here, monkeypatch):
     Path("run").mkdir()
     arguments = "--recipe paper --data d --output run --stage msrn --start m --backbone lite"
     arguments += " --fusion-channels 8 --input 64x96 --optimizer adamw --no-augment --patience 2"
+    arguments += " --image-model test_resnet"
     run("train", *arguments.split(), "--device", "auto")
     (settings,) = asked
     assert (settings.stage, settings.start, settings.variant) == ("msrn", "m", "tslfn-5")
     assert (settings.network.backbone, settings.network.fusion_channels) == ("lite", 8)
+    assert settings.network.image_model == "test_resnet"
     assert (settings.size, settings.augment, settings.patience) == ((64, 96), False, 2)
 
 

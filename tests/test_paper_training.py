@@ -204,7 +204,9 @@ def test_what_begins_pretrained_keeps_its_statistics_and_has_a_rate_of_its_own(t
         settings = PaperSettings.of("tslfn8", data=tmp_path, output=tmp_path, start="x", **given)
         with torch.device("meta"):
             network = build_network(settings.network)
-        pretrained, new = paper._optimizer(network, settings).param_groups
+        (both,) = paper._optimizer(network, settings, pretrained=False).param_groups
+        assert both["base"] == 1e-3
+        pretrained, new = paper._optimizer(network, settings, pretrained=True).param_groups
         assert (pretrained["base"], new["base"]) == (2e-4, 1e-3)
         assert sum(p.numel() for p in pretrained["params"]) > 2.9e6
         training_mode(network)
@@ -322,6 +324,22 @@ def test_a_stage_starts_from_a_file_of_vgg16s_weights(data, tmp_path):
     assert card.training["origin"] == training.origin
     with pytest.raises(WeightsError, match="not from VGG16's weights"):
         train_paper_model(stage(data, tmp_path, "msrn", start=start), "m")
+
+
+def test_any_pyramid_is_trained_and_what_begins_randomly_learns_its_statistics(data, tmp_path):
+    given = {"backbone": "lite", "image_model": "test_resnet", "optimizer": "adamw", "steps": 1}
+    settings = stage(data, tmp_path, rate=1e-3, backbone_rate=1e-3, **given)
+    model = load_model(train_paper_model(settings, "m"))
+    assert model.card.architecture["image_model"] == "test_resnet"
+    seen = model.network.image_stream.backbone.get_submodule("bn1").num_batches_tracked
+    assert int(seen) == 1
+    with pytest.raises(WeightsError, match="image stream is test_resnet: start from random"):
+        train_paper_model(replace(settings, output=tmp_path / "b", start="imagenet"), "m")
+    for name, reason in (("nothing", "timm knows no image model"), ("test_vit", "at strides")):
+        with pytest.raises(ValueError, match=reason):
+            replace(settings, image_model=name)
+    with pytest.raises(ValueError, match="for lite networks only"):
+        stage(data, tmp_path, image_model="test_resnet")
 
 
 def test_a_checkpoint_of_another_training_says_what_differs(data, chain, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from napari_fctsfn.train.start import (
     load_imagenet,
     load_stage,
     load_start,
+    load_timm,
     load_vgg16,
     read_vgg16,
 )
@@ -450,3 +452,42 @@ def test_imagenet_weights_of_lite0_are_for_lite0(package, config, named):
         network = build_network(config)
     with pytest.raises(WeightsError, match=f"the network's image stream is {named}"):
         load_imagenet(network)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("fctsfn", "test_resnet"),
+        ("tslfn-8s", "test_convnext"),
+        ("tslfn-2", "test_efficientnet"),
+    ],
+)
+def test_any_pyramid_starts_from_timms_file(tmp_path, name, model, suffix):
+    whole = timm.create_model(model, pretrained=False)
+    with torch.no_grad():
+        for number, value in enumerate(whole.state_dict().values()):
+            value.fill_(number)
+    path = tmp_path / f"weights.{suffix}"
+    save = torch.save if suffix == "pth" else save_file
+    save(whole.state_dict(), path)
+    config = replace(paper_config(name, "lite", WIDTH), image_model=model)
+    network = build_network(config)
+    assert load_start(network, str(path)) is None
+    found = list(network.image_stream.backbone.state_dict().values())
+    if network.fusion.tail is not None:
+        found += network.fusion.tail.state_dict().values()
+    # The order is timm's own, the classifier comes last.
+    every = list(whole.state_dict().values())[: len(found)]
+    assert all(torch.equal(one, other) for one, other in zip(found, every, strict=True))
+
+
+def test_timms_file_of_another_model_is_refused_layer_by_layer(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file(timm.create_model("test_convnext", pretrained=False).state_dict(), path)
+    network = build_network(NetworkConfig(image_model="test_resnet"))
+    with pytest.raises(WeightsError) as error:
+        load_timm(network, path)
+    assert "does not hold timm's test_resnet: it needs conv1.0.weight (" in str(error.value)
+    assert "there none" in str(error.value)
+    assert re.search(r" and \d+ more$", str(error.value))

@@ -65,7 +65,7 @@ def train(
         typer.Option(
             "--start",
             metavar="imagenet|random|MODEL|FILE",
-            help="First weights: ImageNet's, none, a model's name or file, or a file of VGG16's.",
+            help="First weights: ImageNet's, none, a model's name or file, VGG16's or timm's file.",
             show_default=False,
         ),
     ] = None,
@@ -149,6 +149,14 @@ def train(
             "--fusion-channels", metavar="N", help="Paper: of fc6 and fc7, or of lite's fusion net."
         ),
     ] = None,
+    image_model: Annotated[
+        str | None,
+        typer.Option(
+            "--image-model",
+            metavar="NAME",
+            help="Paper: of lite, a feature pyramid by timm's name. [tf_efficientnet_lite0]",
+        ),
+    ] = None,
     optimizer: Annotated[
         str | None,
         typer.Option(
@@ -220,6 +228,7 @@ def train(
         "variant": variant,
         "backbone": backbone,
         "fusion_channels": fusion_channels,
+        "image_model": image_model,
         "optimizer": optimizer,
         "input": input_size,
         "augment": augment,

