@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_fctsfn.cli.errors import Debug
-from napari_fctsfn.cli.options import check_output_folder, one_of
+from napari_fctsfn.cli.options import Device, check_output_folder, one_of
 from napari_fctsfn.errors import InputError
 
 
@@ -69,9 +69,7 @@ def train(
             show_default=False,
         ),
     ] = None,
-    device: Annotated[
-        str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
-    ] = "cpu",
+    device: Device = "auto",
     precision: Annotated[
         str | None,
         typer.Option(
