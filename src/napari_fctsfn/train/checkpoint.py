@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from napari_fctsfn._files import replace_file
 from napari_fctsfn.errors import InputError
 
+_NAMED = 10
+"""Of layers that differ so many are named."""
+
 
 class CheckpointError(InputError):
     """A checkpoint that cannot be resumed from; the message says why and what to do."""
@@ -89,8 +92,8 @@ def _check_layers(
     if not differing:
         return
     layers = sorted({key.partition("/")[2].rpartition(".")[0] for key in differing})
-    more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+    more = f" and {len(layers) - _NAMED} more" if len(layers) > _NAMED else ""
     raise CheckpointError(
-        f"{path} is of another network: it differs in {', '.join(layers[:3])}{more}; "
+        f"{path} is of another network: it differs in {', '.join(layers[:_NAMED])}{more}; "
         f"choose another output folder or the same architecture"
     )
