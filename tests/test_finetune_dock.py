@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -15,10 +16,13 @@ import torch
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
+from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.models import ModelCard, chosen_model, list_models, load_model, register_model
 from napari_fctsfn.network import NetworkConfig, build_network
 from napari_fctsfn.plugin import FineTuneDock
-from napari_fctsfn.plugin.teaching.dock import _summary
+from napari_fctsfn.plugin.teaching.dock import _next_name, _summary
+from napari_fctsfn.predict import Normalisation
+from napari_fctsfn.session import ImageIdentity, Journal, Plane, Session
 from napari_fctsfn.train.finetune.job import Result
 
 pytestmark = pytest.mark.filterwarnings(
@@ -98,6 +102,54 @@ def test_pictures_are_shown_and_can_be_left_out(dock):
     assert "4 objects in 4 pictures" in dock.start_button.text()
 
 
+def test_what_is_added_again_replaces_what_was_there(dock):
+    added(dock)
+    dock.thumbnails.item(1).setCheckState(Qt.CheckState.Unchecked)
+    dock.labels.layer.data[4] = 0
+    dock.labels.layer.data[0, :12, :12] = 7
+    added(dock)
+    assert [picture.name for picture in dock.pictures] == [f"discs {n}" for n in range(4)]
+    assert dock.thumbnails.count() == 4
+    assert dock.pictures[0].objects == (1, 7)
+    assert [picture.name for picture in dock.chosen] == ["discs 0", "discs 2", "discs 3"]
+
+
+def test_a_session_that_is_open_is_added(dock, tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
+    session = Session(image.shape, Normalisation(0, 255))
+    path = tmp_path / "one.tif"
+    tifffile.imwrite(path, image)
+    identity = ImageIdentity.of("one", image, source=str(path))
+    labels = np.zeros(image.shape, np.uint16)
+    with Journal.create(tmp_path / "session", session, identity, labels):
+        plane = Plane((None, None))
+        session.edit_clicks(plane, Clicks([Click(20.0, 20.0)]))
+        mask = np.zeros(image.shape, bool)
+        mask[10:30, 10:30] = True
+        job = session.job(lambda _: labels)
+        session.resolve(job, mask, labels, "m").apply(labels)
+        dock.add_session(tmp_path / "session")
+        assert dock.wait_idle()
+    assert [picture.name for picture in dock.chosen] == ["one"]
+    assert dock.pictures[0].truth(1).sum() == 400
+
+
+def test_a_full_disk_is_said_before_the_training(dock, monkeypatch, capsys):
+    added(dock)
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
+    assert not dock.start()
+    assert "make room first" in capsys.readouterr().out
+    assert not dock.teaching.busy
+
+
+def test_names_go_on_with_numbers(model):
+    assert _next_name("tiny") == "tiny-2"
+    register_model("tiny-2", build_network(TINY).eval(), load_model(model.path).card)
+    assert _next_name("tiny") == _next_name("tiny-2") == "tiny-3"
+    assert len(_next_name(64 * "x")) <= 64
+
+
 def test_a_training_from_start_to_the_next_image(dock, tmp_path):
     added(dock)
     dock.name.setText("mine")
@@ -131,6 +183,7 @@ def test_a_training_from_start_to_the_next_image(dock, tmp_path):
     assert card.name == "mine"
     assert card.training["base"] == "tiny"
     assert dock.base.findText("mine") >= 0
+    assert dock.name.text() == "mine-2", "the next one needs another name"
     assert dock.teaching._folder is None, "nothing stays of the job"
 
 
@@ -151,7 +204,7 @@ def test_pause_holds_on_cancel_ends_and_a_killed_process_changes_nothing(dock):
     assert "ended unexpectedly" in dock.status.text()
     assert own_models() == ["tiny"]
     assert dock.start()
-    until(lambda: dock.teaching._process is not None)
+    assert dock.teaching._process is None, "the job is still being written"
     dock.teaching.cancel()
     assert dock.wait_idle(120_000)
     assert "cancelled" in dock.status.text()

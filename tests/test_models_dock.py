@@ -153,11 +153,22 @@ def test_a_model_goes_out_and_comes_in_as_one_file(dock, tmp_path):
     dock.delete()
     assert dock.wait_idle()
     (tmp_path / "broken.safetensors").write_bytes(b"x" * 30)
-    dock.import_(tmp_path / "broken.safetensors")
+    dock.import_(tmp_path / "broken.safetensors", "broken")
     assert "Not done" in dock.status.text()
-    dock.import_(tmp_path / "out.safetensors")
+    dock.import_(tmp_path / "out.safetensors", "second")
+    assert "exists already" in dock.status.text()
+    dock.import_(tmp_path / "out.safetensors", "again")
     assert dock.wait_idle()
-    assert [model.name for model in dock.selected] == ["first"]
+    assert [model.name for model in dock.selected] == ["again"]
+
+
+def test_docks_are_tabs_beside_each_other(dock):
+    viewer = dock.image._viewer
+    first, _ = viewer.window.add_plugin_dock_widget("napari-fctsfn", "Models")
+    second, other = viewer.window.add_plugin_dock_widget("napari-fctsfn", "Fine-tune")
+    QApplication.processEvents()
+    assert dock.window().tabifiedDockWidgets(second) == [first]
+    other.release()
 
 
 @pytest.mark.parametrize("folder", [False, True])

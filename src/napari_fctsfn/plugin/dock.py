@@ -32,6 +32,7 @@ from qtpy.QtWidgets import (
 
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.plugin.annotate import Annotator
+from napari_fctsfn.plugin.background import single_shot
 from napari_fctsfn.plugin.channels import ChannelChooser
 from napari_fctsfn.plugin.choosers import LayerChooser
 from napari_fctsfn.plugin.exporting import ExportButton
@@ -43,6 +44,7 @@ from napari_fctsfn.plugin.refining import RefineBox
 from napari_fctsfn.plugin.sections import Scrolling, section
 from napari_fctsfn.plugin.status import hint, status
 from napari_fctsfn.plugin.tasks import Choices, ModelChoice, list_model_choices
+from napari_fctsfn.plugin.telling import join_tabs
 from napari_fctsfn.plugin.tools import FindRow, ToolRow
 
 if TYPE_CHECKING:
@@ -249,6 +251,8 @@ class AnnotateDock(QWidget):
         """Let go when napari takes the dock out of its window: it is not closed then."""
         if event is not None and event.type() == QEvent.Type.ParentChange:
             if self.parent() is not None:
+                if not self._docked:
+                    single_shot(self, 0, partial(join_tabs, self)).start()
                 self._docked = True
             elif self._docked:
                 self.release()

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_fctsfn.plugin import tasks
-from napari_fctsfn.plugin.background import Background
+from napari_fctsfn.plugin.background import Background, single_shot
 from napari_fctsfn.plugin.batching.form import JobForm
+from napari_fctsfn.plugin.telling import join_tabs
 
 if TYPE_CHECKING:
     from napari_fctsfn.batch import Entry, Plan, Summary
@@ -167,6 +169,8 @@ class BatchDock(QWidget):
         """Let go when napari takes the dock out of its window: it is not closed then."""
         if event is not None and event.type() == QEvent.Type.ParentChange:
             if self.parent() is not None:
+                if not self._docked:
+                    single_shot(self, 0, partial(join_tabs, self)).start()
                 self._docked = True
             elif self._docked:
                 self.release()

@@ -33,14 +33,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.plugin.background import Background
+from napari_fctsfn.plugin.background import Background, single_shot
 from napari_fctsfn.plugin.choosers import LayerChooser
 from napari_fctsfn.plugin.layers import displayed_range, full_data
 from napari_fctsfn.plugin.sections import Scrolling, section
 from napari_fctsfn.plugin.shelf.effort import EffortChart
 from napari_fctsfn.plugin.shelf.listing import Listed, Listing, describe, read_listing
 from napari_fctsfn.plugin.shelf.trial import Trial
-from napari_fctsfn.plugin.telling import tell_models
+from napari_fctsfn.plugin.telling import join_tabs, tell_models
 
 if TYPE_CHECKING:
     from napari_fctsfn.train.finetune import Measured, Picture
@@ -223,11 +223,11 @@ class ModelsDock(QWidget):
             self.status.setText(f"Writing {path}…")
             self._reader.run(partial(export_model, name, path), written, self._complain)
 
-    def import_(self, path: Path) -> None:
-        """Register a model file under the name on its card."""
+    def import_(self, path: Path, name: str) -> None:
+        """Register a model file under a name."""
         from napari_fctsfn.models import import_model
 
-        if entry := self._did(partial(import_model, path)):
+        if entry := self._did(partial(import_model, path, name)):
             self._say(f"“{entry.name}” is registered.", entry.name)
             tell_models(self)
 
@@ -273,7 +273,10 @@ class ModelsDock(QWidget):
     def _ask_import(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Import a model", "", _ENDING)
         if path:
-            self.import_(Path(path))
+            usual = Path(path).stem
+            name, agreed = QInputDialog.getText(self, "Import", "Name of the model", text=usual)
+            if agreed:
+                self.import_(Path(path), name)
 
     # Measuring
 
@@ -382,6 +385,8 @@ class ModelsDock(QWidget):
         """Let go when napari takes the dock out of its window: it is not closed then."""
         if event is not None and event.type() == QEvent.Type.ParentChange:
             if self.parent() is not None:
+                if not self._docked:
+                    single_shot(self, 0, partial(join_tabs, self)).start()
                 self._docked = True
             elif self._docked:
                 self.release()

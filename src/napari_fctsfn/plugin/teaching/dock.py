@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ import napari.viewer
 import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_error, show_info, show_warning
+from numpy.typing import NDArray
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import (
@@ -31,7 +34,6 @@ from qtpy.QtWidgets import (
     QMenu,
     QProgressBar,
     QPushButton,
-    QScrollArea,
     QSizePolicy,
     QToolButton,
     QVBoxLayout,
@@ -39,13 +41,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.plugin.background import Background
+from napari_fctsfn.plugin.background import Background, single_shot
 from napari_fctsfn.plugin.choosers import LayerChooser
 from napari_fctsfn.plugin.layers import displayed_range, full_data
+from napari_fctsfn.plugin.sections import Scrolling
 from napari_fctsfn.plugin.teaching.chart import Chart
-from napari_fctsfn.plugin.teaching.pictures import comparison, thumbnail
+from napari_fctsfn.plugin.teaching.pictures import comparison, outlined, pixmap, scaled
 from napari_fctsfn.plugin.teaching.process import Teaching
-from napari_fctsfn.plugin.telling import next_image, tell_models
+from napari_fctsfn.plugin.telling import join_tabs, next_image, tell_models
 
 if TYPE_CHECKING:
     from napari_fctsfn.train.finetune import Picture
@@ -53,6 +56,9 @@ if TYPE_CHECKING:
 
 _THUMBNAIL = 76
 _COMPARED = 112
+_STEM = 58
+"""Letters of a name that are kept where a number follows; a name has at most 64."""
+
 _STAGES = {
     "before": "Measuring the base",
     "looking": "Clicking on your objects",
@@ -85,6 +91,7 @@ class FineTuneDock(QWidget):
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.pictures: list[Picture] = []
+        self._origins: list[Any] = []
         self.teaching = Teaching(self)
         self.teaching.progressed.connect(self._on_progress)
         self.teaching.finished.connect(self._on_finished)
@@ -163,13 +170,13 @@ class FineTuneDock(QWidget):
 
             return pictures_of_stack(name, data, np.asarray(values), shown)
 
-        self._add(read)
+        self._add(read, (image, labels))
 
     def add_session(self, folder: Path) -> None:
         """Add the annotated slices of a session."""
         from napari_fctsfn.train.finetune import pictures_of_session
 
-        self._add(partial(pictures_of_session, folder))
+        self._add(partial(pictures_of_session, folder), folder)
 
     def add_folder(self, folder: Path) -> None:
         """Add the pictures of a folder with ``images`` and ``labels`` in it."""
@@ -179,7 +186,7 @@ class FineTuneDock(QWidget):
 
             return pictures_of_files(str(folder / "images" / "*"), str(folder / "labels" / "*"))
 
-        self._add(read)
+        self._add(read, folder)
 
     def _ask_session(self) -> None:
         from napari_fctsfn.session.folders import sessions_directory
@@ -195,25 +202,37 @@ class FineTuneDock(QWidget):
         if chosen:
             self.add_folder(Path(chosen))
 
-    def _add(self, read: Callable[[], list[Picture]]) -> None:
+    def _add(self, read: Callable[[], list[Picture]], origin: Any) -> None:
+        """Read pictures in the background; they replace what was added of that origin before."""
         if self._background.busy:
             show_warning("Pictures are being read already.")
             return
 
-        def task() -> tuple[list[Picture], list[str]]:
+        def task() -> tuple[list[Picture], list[NDArray[np.uint8]], list[str]]:
             from napari_fctsfn.train.finetune import usable
 
-            return usable(read())
+            pictures, notes = usable(read())
+            return pictures, [outlined(picture, _THUMBNAIL) for picture in pictures], notes
 
-        self._background.run(task, self._on_read, self._complain)
+        self._background.run(task, partial(self._on_read, origin), self._complain)
         self._refresh()
 
-    def _on_read(self, found: tuple[list[Picture], list[str]]) -> None:
-        pictures, notes = found
+    def _on_read(
+        self, origin: Any, found: tuple[list[Picture], list[NDArray[np.uint8]], list[str]]
+    ) -> None:
+        pictures, small, notes = found
         self.thumbnails.blockSignals(True)
-        for picture in pictures:
+        unticked = set()
+        for number in reversed(range(len(self.pictures))):
+            if self._origins[number] == origin:
+                if not self.thumbnails.ticked(number):
+                    unticked.add(self.pictures[number].name)
+                self.thumbnails.takeItem(number)
+                del self.pictures[number], self._origins[number]
+        for picture, rgb in zip(pictures, small, strict=True):
             self.pictures.append(picture)
-            self.thumbnails.show_picture(picture)
+            self._origins.append(origin)
+            self.thumbnails.show_picture(picture, rgb, picture.name not in unticked)
         self.thumbnails.blockSignals(False)
         if notes:
             show_info("; ".join(notes) + ".")
@@ -247,13 +266,14 @@ class FineTuneDock(QWidget):
 
     def start(self) -> bool:
         """Begin to learn; return whether that worked."""
-        from napari_fctsfn.models import ModelError, check_new_name
-        from napari_fctsfn.train.finetune import FineTuneSettings
+        from napari_fctsfn.models import check_new_name, resolve_model
+        from napari_fctsfn.train.finetune import FineTuneSettings, check_room
 
         try:
             check_new_name(self.name.text())
-        except ModelError as error:
-            show_warning(str(error))
+            check_room(resolve_model(self.base.currentText()))
+        except (InputError, OSError) as error:
+            show_warning(f"{error}.")
             return False
         self.discard()
         self.chart.clear()
@@ -296,8 +316,11 @@ class FineTuneDock(QWidget):
         summary = self.status.text()
         if not self._take(True):
             return False
-        self.status.setText(f"{summary} {self.status.text()}")
-        return next_image(self)
+        self.status.setText(f"{summary}\n{self.status.text()}")
+        if not next_image(self):
+            self.status.setText(f"{self.status.text()} No next image was opened.")
+            return False
+        return True
 
     def _show_examples(self, examples: list[Any]) -> None:
         for column, title in enumerate(("before, one click", "after, one click")):
@@ -336,6 +359,7 @@ class FineTuneDock(QWidget):
         self.list_models()
         tell_models(self, entry.name if use else "")
         show_info(f"“{entry.name}” is registered.")
+        self.name.setText(_next_name(entry.name))
         self.discard()
         self.status.setText(f"“{entry.name}” is registered.")
         return True
@@ -363,6 +387,8 @@ class FineTuneDock(QWidget):
         """Let go when napari takes the dock out of its window: it is not closed then."""
         if event is not None and event.type() == QEvent.Type.ParentChange:
             if self.parent() is not None:
+                if not self._docked:
+                    single_shot(self, 0, partial(join_tabs, self)).start()
                 self._docked = True
             elif self._docked:
                 self.release()
@@ -412,13 +438,9 @@ class FineTuneDock(QWidget):
         column.addWidget(self.choice)
         column.addWidget(self.compared)
         column.addStretch(1)
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QScrollArea.Shape.NoFrame)
-        area.setWidget(inner)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
-        whole.addWidget(area)
+        whole.addWidget(Scrolling(inner))
 
     def _refresh(self, _item: Any = None) -> None:
         busy, offered = self.teaching.busy, self._job is not None
@@ -457,12 +479,12 @@ class _Gallery(QListWidget):
         item = self.item(number)
         return item is not None and item.checkState() == Qt.CheckState.Checked
 
-    def show_picture(self, picture: Picture) -> None:
-        """Add a picture, ticked."""
-        item = QListWidgetItem(QIcon(thumbnail(picture, _THUMBNAIL)), picture.name[-12:])
+    def show_picture(self, picture: Picture, rgb: NDArray[np.uint8], ticked: bool) -> None:
+        """Add a picture as it looks small."""
+        item = QListWidgetItem(QIcon(scaled(pixmap(rgb), _THUMBNAIL)), picture.name[-12:])
         item.setToolTip(f"{picture.name}: {len(picture.objects)} objects")
         item.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsUserCheckable)
-        item.setCheckState(Qt.CheckState.Checked)
+        item.setCheckState(Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked)
         self.addItem(item)
 
 
@@ -471,6 +493,15 @@ def _row(*widgets: QWidget) -> QHBoxLayout:
     for widget in widgets:
         row.addWidget(widget)
     return row
+
+
+def _next_name(name: str) -> str:
+    """A name for the next model: with the first number from 2 that is free."""
+    from napari_fctsfn.models import list_models
+
+    taken = {entry.name for entry in list_models()}
+    stem = re.sub(r"-\d+$", "", name)[:_STEM]
+    return next(new for n in count(2) if (new := f"{stem}-{n}") not in taken)
 
 
 def _summary(result: Result) -> str:

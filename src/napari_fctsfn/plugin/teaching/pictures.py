@@ -20,8 +20,13 @@ TRUTH = (80, 220, 120)
 """Colour of the corrected mask's outline."""
 
 
-def thumbnail(picture: Picture, size: int) -> QPixmap:
-    """A picture with the outlines of its objects, at most `size` pixels wide and high."""
+def outlined(picture: Picture, size: int) -> NDArray[np.uint8]:
+    """A picture with the outlines of its objects, some `size` to twice as many pixels wide or high.
+
+    Returns
+    -------
+    array of uint8, shape (rows, columns, 3)
+    """
     from napari_fctsfn.train.finetune import display_range
 
     step = max(1, max(picture.labels.shape) // (2 * size))
@@ -33,7 +38,7 @@ def thumbnail(picture: Picture, size: int) -> QPixmap:
     edges[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     rgb = _rgb((unit * 255).astype(np.uint8))
     rgb[edges] = OUTLINE
-    return _scaled(pixmap(rgb), size)
+    return rgb
 
 
 def comparison(example: Example, after: bool, size: int) -> QPixmap:
@@ -44,7 +49,7 @@ def comparison(example: Example, after: bool, size: int) -> QPixmap:
         (example.after if after else example.before, OUTLINE),
     ):
         rgb[mask & ~binary_erosion(mask)] = color
-    picture = _scaled(pixmap(rgb), size)
+    picture = scaled(pixmap(rgb), size)
     factor = picture.width() / rgb.shape[1]
     painter = QPainter(picture)
     painter.setPen(QPen(Qt.GlobalColor.white, 2))
@@ -68,7 +73,8 @@ def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image.copy()
 
 
-def _scaled(picture: QPixmap, size: int) -> QPixmap:
+def scaled(picture: QPixmap, size: int) -> QPixmap:
+    """A picture at most `size` pixels wide and high."""
     return picture.scaled(
         size,
         size,

@@ -47,6 +47,7 @@ class Teaching(QObject):
         super().__init__(parent)
         self.problem = ""
         self.paused = False
+        self._cancelled = False
         self._background = Background(self)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: QProcess | None = None
@@ -75,7 +76,7 @@ class Teaching(QObject):
         threads : int, optional
             Of the process; torch's own choice if not given.
         """
-        self.problem, self.paused = "", False
+        self.problem, self.paused, self._cancelled = "", False, False
         self.clean()
         self._folder = tempfile.TemporaryDirectory(
             prefix="napari-fctsfn-", ignore_cleanup_errors=True
@@ -97,7 +98,7 @@ class Teaching(QObject):
 
     def cancel(self) -> None:
         """End the learning; the best so far is measured and comes as a result."""
-        self.paused = False
+        self.paused, self._cancelled = False, True
         self._say("cancel")
 
     def close(self) -> None:
@@ -125,6 +126,11 @@ class Teaching(QObject):
         process.finished.connect(self._on_finished)
         process.errorOccurred.connect(self._on_error)
         process.start(sys.executable, ["-m", "napari_fctsfn.train.finetune", str(folder)])
+        # What was pressed while the job was written.
+        if self._cancelled:
+            self._say("cancel")
+        elif self.paused:
+            self._say("pause")
 
     def _say(self, word: str) -> None:
         if self._process is not None:
