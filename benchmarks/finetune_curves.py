@@ -4,7 +4,7 @@
         --images 0 1 5 10 --seeds 0 --limit 60 --photographs 60
 
 Every cell (set, base, pictures, seed, parts) is written as soon as it is measured; the same command
-goes on with what is missing. ``--table`` prints what there is.
+goes on with what is missing. ``--table`` prints what there is, ``--plot FILE`` draws it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -92,22 +93,80 @@ def cell(arguments: argparse.Namespace, name: str, count: int, seed: int, parts:
     return found | {key: asdict(value) for key, value in measured.items()}
 
 
-def table(folder: Path) -> str:
-    """What there is, as Markdown."""
-    names = "set, base, pictures, seed, parts, NoC@85, IoU 1, IoU 3, generic NoC, VOC NoC"
-    head = [*names.split(", "), "processor s", "better"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+def grouped(folder: Path) -> dict[tuple[str, str, str], dict[int, list[dict]]]:
+    """Cells by base, set and parts, then by the number of pictures, one for each seed."""
+    found: dict[tuple[str, str, str], dict[int, list[dict]]] = {}
     for path in sorted(folder.glob("*.json")):
         row = json.loads(path.read_text())
-        own = row["own"]
-        voc = "" if "photographs" not in row else f"{row['photographs']['noc85']:.2f}"
-        lines.append(
-            f"| {row['set']} | {row['base']} | {row['images']} | {row['seed']} | {row['parts']} "
-            f"| {own['noc85']:.2f} | {own['iou1']:.3f} | {own['iou3']:.3f} "
-            f"| {row['generic']['noc85']:.2f} | {voc} "
-            f"| {row.get('processor_seconds', '')} | {row.get('improved', '')} |"
-        )
+        counts = found.setdefault((row["base"], row["set"], row["parts"]), {})
+        counts.setdefault(row["images"], []).append(row)
+    return found
+
+
+def spread(rows: list[dict], value: Callable[[dict], float], digits: int) -> str:
+    """Mean over seeds, and in parentheses the least and the greatest where there are several."""
+    values = [value(row) for row in rows]
+    mean = f"{np.mean(values):.{digits}f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def table(folder: Path) -> str:
+    """What there is, as Markdown: means over seeds, least and greatest in parentheses."""
+    head = [
+        *("base", "set", "parts", "pictures", "seeds", "NoC@85", "fewer", "IoU 1", "IoU 3"),
+        *("generic NoC", "VOC NoC", "steps", "processor minutes"),
+    ]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for (base, name, parts), counts in grouped(folder).items():
+        for count, rows in sorted(counts.items()):
+            before = _own(folder, base, name)
+            fewer = "" if before is None or not count else f"{1 - _mean(rows) / before:.0%}"
+            told = [base, name, parts, str(count), str(len(rows))]
+            told += [spread(rows, lambda row: row["own"]["noc85"], 2), fewer]
+            told += [spread(rows, lambda row, k=k: row["own"][k], 3) for k in ("iou1", "iou3")]
+            told += [spread(rows, lambda row: row["generic"]["noc85"], 2)]
+            told += [spread(rows, lambda row: row["photographs"]["noc85"], 2)]
+            if count:
+                told += [spread(rows, lambda row: row["steps"], 0)]
+                told += [spread(rows, lambda row: row["processor_seconds"] / 60, 1)]
+            lines.append("| " + " | ".join(told + [""] * (len(head) - len(told))) + " |")
     return "\n".join(lines)
+
+
+def _mean(rows: list[dict]) -> float:
+    return float(np.mean([row["own"]["noc85"] for row in rows]))
+
+
+def _own(folder: Path, base: str, name: str) -> float | None:
+    """Clicks on a set before anything was learned."""
+    for (its, own, _), counts in grouped(folder).items():
+        if (its, own) == (base, name) and 0 in counts:
+            return _mean(counts[0])
+    return None
+
+
+def plot(folder: Path, path: Path, parts: str) -> None:
+    """A curve of each set and base: clicks against pictures, every seed as a dot."""
+    from matplotlib.figure import Figure
+
+    found = {key: rows for key, rows in grouped(folder).items() if key[2] == parts}
+    names = list(dict.fromkeys(name for _, name, _ in found))
+    figure = Figure(figsize=(3 * len(names), 3), layout="constrained")
+    axes = figure.subplots(1, len(names), sharey=True, squeeze=False)
+    colours = dict(zip(dict.fromkeys(base for base, _, _ in found), ("C0", "C1"), strict=False))
+    for (base, name, _), counts in found.items():
+        axis = axes[0, names.index(name)]
+        dots = [(count, row["own"]["noc85"]) for count, rows in counts.items() for row in rows]
+        axis.scatter(*zip(*dots, strict=True), s=12, alpha=0.5, color=colours[base])
+        curve = sorted((count, _mean(rows)) for count, rows in counts.items())
+        axis.plot(*zip(*curve, strict=True), color=colours[base], label=f"from {base}")
+        axis.set(title=name, xlabel="corrected pictures", xticks=sorted(counts), ylim=(0, None))
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("clicks to 85 % IoU")
+    axes[0, -1].legend()
+    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
@@ -127,9 +186,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--table", action="store_true", help="print what there is and end")
+    parser.add_argument("--plot", type=Path, help="draw what there is into this file and end")
     arguments = parser.parse_args()
     if arguments.table:
         print(table(arguments.output))
+    if arguments.plot:
+        plot(arguments.output, arguments.plot, arguments.parts[0])
+    if arguments.table or arguments.plot:
         return
     torch.set_num_threads(arguments.threads)
     arguments.output.mkdir(parents=True, exist_ok=True)
