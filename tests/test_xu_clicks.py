@@ -170,6 +170,26 @@ def test_the_first_positive_click_is_even_over_the_object():
     assert first.max() >= 53
 
 
+@pytest.mark.parametrize("strategy", ["around", "others", "spread"])
+def test_the_first_negative_click_is_even_over_its_region(strategy):
+    truth, other = disc(), rectangle(10, 80, 40, 30)
+    rng = np.random.default_rng(7)
+    away = distance_transform_edt(~truth)
+    if strategy == "others":
+        region = depth(other) >= 5
+        found = [in_others([other], rng) for _ in range(DRAWS)]
+    else:
+        region = (away >= 5) & (away < 40)
+        draw = around if strategy == "around" else spread
+        found = [draw(truth, rng) for _ in range(DRAWS)]
+    # Six parts with as many pixels each, in reading order.
+    part = np.full(SHAPE, -1)
+    part[region] = np.arange(np.count_nonzero(region)) * 6 // np.count_nonzero(region)
+    firsts = [part[clicks[0].pixel] for clicks in found if clicks]
+    assert min(firsts) == 0
+    assert even(np.bincount(firsts, minlength=6))
+
+
 def test_positive_clicks_of_a_small_object_are_as_many_as_there_is_room_for():
     truth = rectangle(4, 4, 12, 12)
     rng = np.random.default_rng(4)
