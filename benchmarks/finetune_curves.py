@@ -162,9 +162,10 @@ def plot(folder: Path, path: Path, parts: str) -> None:
         axis.scatter(*zip(*dots, strict=True), s=12, alpha=0.5, color=colours[base])
         curve = sorted((count, _mean(rows)) for count, rows in counts.items())
         axis.plot(*zip(*curve, strict=True), color=colours[base], label=f"from {base}")
-        axis.set(title=name, xlabel="corrected pictures", xticks=sorted(counts), ylim=(0, None))
+        axis.set(title=name, xlabel="corrected pictures", xticks=sorted(counts))
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("clicks to 85 % IoU")
+    axes[0, 0].set_ylim(bottom=0)
     axes[0, -1].legend()
     figure.savefig(path, dpi=120)
 
