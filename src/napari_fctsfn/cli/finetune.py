@@ -171,7 +171,7 @@ class _Bar:
     def __init__(self) -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(total=1.0, bar_format="{percentage:3.0f}%|{bar}| {desc}", delay=0.01)
+        self._bar = tqdm(total=1.0, bar_format="{percentage:3.0f}%|{bar}| {desc}")
 
     def __enter__(self) -> Self:
         return self
