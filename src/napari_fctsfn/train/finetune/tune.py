@@ -170,13 +170,16 @@ def fine_tune(
         if not _out_of_memory(error):
             raise
         raise FineTuneError(
-            "memory is not enough for the training: close other programs, and try again"
+            f"memory is not enough for the training ({error or 'out of memory'}): close other "
+            f"programs, and try again"
         ) from error
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out; on the CPU torch has no error of its own for that."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate" in str(error)
+    """Whether memory ran out; on the CPU torch and oneDNN have no error of their own for that."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(said in str(error) for said in ("can't allocate", "could not create a primitive"))
 
 
 class _Learned(NamedTuple):
