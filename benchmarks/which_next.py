@@ -1,21 +1,25 @@
 """Does it pay to choose the next picture to annotate, or is any as good?
 
     python benchmarks/which_next.py --data DATA --output runs/next [--sets dsb2018] [--seeds 0 1 2]
+    python benchmarks/which_next.py --data DATA --output runs/next --table
 
 A simulated session: of a pool of pictures without masks the first is drawn by chance; the others
 are drawn by chance, or ranked. Then the base is fine-tuned on all of them, and clicks are counted
 on validation objects. A picture is ranked by how unlike it is to those that are chosen already
 (means and deviations of the image stream's features, farthest first) times how unsure the base is
-there (one less the predicted IoU, mean over a grid of clicks). Every cell is written as soon as it
-is measured; the same command goes on with what is missing.
+there (one less the predicted IoU, mean over a grid of clicks). How many objects are in the pictures
+is told too, since each of them is work. Every cell is written as soon as it is measured; the same
+command goes on with what is missing, ``--table`` prints what there is.
+
+From five pictures up one training is enough for a cell; of fewer each is held out once.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +38,8 @@ from napari_fctsfn.train.finetune import (
     measure,
     pictures_of_dataset,
 )
+
+WAYS = ("chance", "unlike and unsure", "unlike")
 
 _GRID = 4
 """Clicks along rows and columns of a picture whose predicted IoU is asked."""
@@ -76,16 +82,40 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["dsb2018"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--pool", type=int, default=40, help="pictures to choose from")
-    parser.add_argument("--images", type=int, default=4, help="pictures that are annotated")
+    parser.add_argument("--images", type=int, default=5, help="pictures that are annotated")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--limit", type=int, default=60, help="validation objects")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--table", action="store_true", help="print what there is and end")
     options = parser.parse_args()
+    if options.table:
+        print(table(options.output))
+        return
     torch.set_num_threads(options.threads)
     options.output.mkdir(parents=True, exist_ok=True)
     base = load_model(resolve_model(options.base))
     for name in options.sets:
         for seed in options.seeds:
             session(options, base, name, seed)
+
+
+def table(folder: Path) -> str:
+    """What there is, as Markdown, with the means over seeds."""
+    lines = ["| set | way | seed | objects | NoC@85 | IoU 1 | IoU 3 |", "|---" * 7 + "|"]
+    cells = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    for name, way in product(dict.fromkeys(cell["set"] for cell in cells), WAYS):
+        rows = [
+            [cell["objects"], *(cell["own"][part] for part in ("noc85", "iou1", "iou3"))]
+            for cell in cells
+            if (cell["set"], cell["way"]) == (name, way)
+        ]
+        seeds = [cell["seed"] for cell in cells if (cell["set"], cell["way"]) == (name, way)]
+        if rows:
+            rows.append(np.mean(rows, axis=0).tolist())
+        for seed, (objects, noc, one, three) in zip([*seeds, "mean"], rows, strict=False):
+            told = f"{objects:.0f} | {noc:.2f} | {one:.3f} | {three:.3f}"
+            lines.append(f"| {name} | {way} | {seed} | {told} |")
+    return "\n".join(lines)
 
 
 def session(options: argparse.Namespace, base: LoadedModel, name: str, seed: int) -> None:
@@ -95,17 +125,17 @@ def session(options: argparse.Namespace, base: LoadedModel, name: str, seed: int
     drawn = np.random.default_rng(seed).permutation(len(stems))[: options.pool]
     pool = [stems[number] for number in drawn]
     predictor = Predictor(base, "cpu")
-    seen = [look(predictor, dataset.pair(stem)[0]) for stem in pool]
-    ways: dict[str, Callable[[], list[int]]] = {
-        "chance": lambda: list(range(options.images)),
-        "unlike": lambda: ranked(seen, 0, options.images, unsure=False),
-        "unlike and unsure": lambda: ranked(seen, 0, options.images, unsure=True),
-    }
-    for way, choose in ways.items():
-        path = options.output / f"{name}-{seed}-{way.replace(' ', '-')}.json"
-        if path.exists():
-            continue
-        chosen = [pool[number] for number in choose()]
+    paths = {way: options.output / f"{name}-{seed}-{way.replace(' ', '-')}.json" for way in WAYS}
+    missing = [way for way in options.ways if not paths[way].exists()]
+    seen = [look(predictor, dataset.pair(stem)[0]) for stem in pool] if missing else []
+    for way in missing:
+        path, count = paths[way], options.images
+        order = (
+            list(range(count))
+            if way == "chance"
+            else ranked(seen, 0, count, unsure=way == "unlike and unsure")
+        )
+        chosen = [pool[number] for number in order]
         listed = options.output / f"{path.stem}.txt"
         listed.write_text("\n".join(chosen) + "\n")
         pictures = pictures_of_dataset(options.data / name, listed)
@@ -113,6 +143,7 @@ def session(options: argparse.Namespace, base: LoadedModel, name: str, seed: int
         model = Predictor(LoadedModel(tuned.network, base.card, base.sha256), "cpu")
         own = measure(model, *validation(options.data / name, options.limit))
         found = {"set": name, "seed": seed, "way": way, "chosen": chosen, "own": asdict(own)}
+        found |= {"objects": tuned.about["objects"], "steps": tuned.about["steps"]}
         with replace_file(path) as temporary:
             temporary.write_text(json.dumps(found, indent=1))
         print(name, seed, way, f"NoC@85 {own.noc85:.2f} IoU {own.iou1:.3f} {own.iou3:.3f}")
