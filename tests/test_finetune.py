@@ -708,6 +708,7 @@ def test_bad_options_end_with_one_sentence_and_status_2(arguments, message):
 def test_better_means_fewer_clicks_then_larger_masks():
     assert Measured(2, 0.5, 0.5, 3).better_than(Measured(3, 0.9, 0.9, 3))
     assert Measured(2, 0.6, 0.5, 3).better_than(Measured(2, 0.5, 0.5, 3))
+    assert not Measured(2, 0.504, 0.5, 3).better_than(Measured(2, 0.5, 0.5, 3))
     same = Measured(2, 0.5, 0.5, 3)
     assert not same.better_than(same)
 

@@ -450,7 +450,7 @@ class FineTuneDock(QWidget):
         self.start_button.setVisible(not busy)
         self.start_button.setEnabled(objects > 0)
         self.start_button.setText(
-            f"Fine-tune on {objects} objects in {len(self.chosen)} pictures"
+            f"Fine-tune on {_counted(objects, 'object')} in {_counted(len(self.chosen), 'picture')}"
             if objects
             else "Add corrected pictures first"
         )
@@ -482,7 +482,7 @@ class _Gallery(QListWidget):
     def show_picture(self, picture: Picture, rgb: NDArray[np.uint8], ticked: bool) -> None:
         """Add a picture as it looks small."""
         item = QListWidgetItem(QIcon(scaled(pixmap(rgb), _THUMBNAIL)), picture.name[-12:])
-        item.setToolTip(f"{picture.name}: {len(picture.objects)} objects")
+        item.setToolTip(f"{picture.name}: {_counted(len(picture.objects), 'object')}")
         item.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsUserCheckable)
         item.setCheckState(Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked)
         self.addItem(item)
@@ -493,6 +493,11 @@ def _row(*widgets: QWidget) -> QHBoxLayout:
     for widget in widgets:
         row.addWidget(widget)
     return row
+
+
+def _counted(number: int, thing: str) -> str:
+    """A number of things."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _next_name(name: str) -> str:
@@ -513,7 +518,7 @@ def _summary(result: Result) -> str:
     else:
         better = "" if result.improved else "It is no better. "
         lines.append(
-            f"{better}Clicks to 85 % on {after.objects:.0f} held-out objects: "
+            f"{better}Clicks to 85 % on {_counted(round(after.objects), 'held-out object')}: "
             f"{before.noc85:.1f} before, {after.noc85:.1f} after."
         )
     generic = result.measured("generic_before"), result.measured("generic_after")

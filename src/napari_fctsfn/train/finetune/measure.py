@@ -20,6 +20,9 @@ from napari_fctsfn.train.finetune.split import Item
 
 MOST_CLICKS = 20
 _REACHED = 0.85
+_NOTICEABLE = 0.005
+"""A smaller difference of mean IoU is none."""
+
 _FEWEST = 2
 _SHOWN = 3
 """So many clicks are made in any case, since the IoU after them is told."""
@@ -55,10 +58,10 @@ class Measured:
         return cls(mean("noc85"), mean("iou1"), mean("iou3"), total)
 
     def better_than(self, other: Measured) -> bool:
-        """Fewer clicks, or as many and a larger IoU after one click and three."""
+        """Fewer clicks, or as many and a noticeably larger IoU after one click and three."""
         if abs(self.noc85 - other.noc85) > 1e-9:
             return self.noc85 < other.noc85
-        return self.iou1 + self.iou3 > other.iou1 + other.iou3
+        return self.iou1 + self.iou3 > other.iou1 + other.iou3 + 2 * _NOTICEABLE
 
     def metrics(self, prefix: str) -> dict[str, float]:
         """For a model card."""

@@ -170,7 +170,7 @@ def fine_tune(
         if not _out_of_memory(error):
             raise
         raise FineTuneError(
-            f"memory is not enough for the training ({error or 'out of memory'}): close other "
+            f"memory is not enough for the training ({str(error) or 'out of memory'}): close other "
             f"programs, and try again"
         ) from error
 
