@@ -99,6 +99,14 @@ def test_a_killed_training_resumes_bit_for_bit(settings, monkeypatch):
     assert [record["step"] for record in read_log(settings)] == [0, 1, 2, 3]
 
 
+def test_a_training_does_not_depend_on_the_number_of_threads_that_click(settings):
+    models = [
+        train_model(replace(settings, output=settings.output / str(n), workers=n), "m").read_bytes()
+        for n in (1, 3)
+    ]
+    assert models[0] == models[1]
+
+
 def test_training_learns_to_find_discs(settings):
     train(replace(settings, steps=60, rate=1e-2, save_every=60))
     losses = [record["loss"] for record in read_log(settings)]

@@ -253,14 +253,13 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 def _modern(given: dict[str, Any], device: str, name: str) -> Path | None:
     """Train with the modern recipe."""
-    from napari_fctsfn.predict.engine import choose_device
     from napari_fctsfn.train import MIXTURES, TrainSettings, train_model
 
     chosen = MIXTURES[one_of("--mixture", given.pop("mixture", "default"), list(MIXTURES))]
     share = given.pop("share", None)
     given["mixture"] = chosen if share is None else _shares(share)
     try:
-        settings = TrainSettings(**given, device=str(choose_device(device)))
+        settings = TrainSettings(**given, device=device)
     except ValueError as error:
         raise InputError(str(error)) from error
     return train_model(settings, name)

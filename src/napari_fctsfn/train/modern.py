@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from napari_fctsfn.clicks.click import Clicks
 from napari_fctsfn.clicks.sampling import error_click, initial_clicks
 from napari_fctsfn.models import LoadedModel, TrainingSet, load_model, resolve_model
 from napari_fctsfn.network import FCTSFN, NetworkConfig, Scores, build_network, interaction_maps
+from napari_fctsfn.predict.engine import choose_device
 from napari_fctsfn.train.card import write_model
 from napari_fctsfn.train.checkpoint import load_checkpoint, save_checkpoint
 from napari_fctsfn.train.loop import (
@@ -90,11 +92,11 @@ class TrainSettings:
         model for the whole network (phase two). The network may have more layers than the model;
         they begin by changing nothing.
     device : str
-        A torch device.
+        ``auto`` (a GPU where there is one), or a name that torch knows.
     precision : {"bf16", "fp32"}
         Of the convolutions (autocast).
     workers : int
-        Threads that make crops ahead.
+        Threads that make crops ahead, and as many that click.
     save_every : int
         Steps between checkpoints.
     minutes : float, optional
@@ -120,7 +122,7 @@ class TrainSettings:
         default_factory=lambda: NetworkConfig(stride=8, refiner_blocks=1, quality=True)
     )
     start: str = "imagenet"
-    device: str = "cpu"
+    device: str = "auto"
     precision: Literal["bf16", "fp32"] = "bf16"
     workers: int = 1
     save_every: int = 100
@@ -169,7 +171,7 @@ def train_model(settings: TrainSettings, name: str) -> Path | None:
 
     Raises
     ------
-    DataSetError, CheckpointError, ModelError, WeightsError
+    DataSetError, CheckpointError, ModelError, WeightsError, InputError
         See `train`.
     """
     network = train(settings)
@@ -224,8 +226,11 @@ def train(settings: TrainSettings) -> FCTSFN | None:
         If the checkpoint is damaged or belongs to other settings.
     ModelError, WeightsError
         If there is no such model to start from, or it has layers that the network does not have.
+    InputError
+        If the device is not available.
     """
     deadline = deadline_after(settings.minutes)
+    settings = replace(settings, device=str(choose_device(settings.device)))
     parent = _parent(settings)
     settings.output.mkdir(parents=True, exist_ok=True)
     mixture = Mixture(settings.data, settings.mixture, settings.size)
@@ -257,7 +262,7 @@ def train(settings: TrainSettings) -> FCTSFN | None:
 
     def take_step(step: int, crops: list[Crop]) -> Outcome:
         warm_up_and_cool_down(optimizer, step, settings.steps, settings.cooldown)
-        loss, ious = _step(network, optimizer, crops, step, settings)
+        loss, ious = _step(network, optimizer, crops, step, settings, users)
         _update_average(average, network, min(settings.average, (1 + step) / (10 + step)))
         shown = {"loss": f"{loss:.3f}", "iou": " ".join(f"{iou:.2f}" for iou in ious)}
         return Outcome({"step": step, "loss": loss, "iou": ious}, shown)
@@ -273,17 +278,17 @@ def train(settings: TrainSettings) -> FCTSFN | None:
         ]
 
     batches = ahead(draw, first, settings.workers)
-    if not run(
-        settings,
-        first,
-        batches,
-        take_step,
-        save,
-        deadline=deadline,
-        tensorboard=settings.tensorboard,
-    ):
-        return None
-    return average.cpu().eval()
+    with ThreadPoolExecutor(settings.workers) as users:
+        complete = run(
+            settings,
+            first,
+            batches,
+            take_step,
+            save,
+            deadline=deadline,
+            tensorboard=settings.tensorboard,
+        )
+    return average.cpu().eval() if complete else None
 
 
 def _resume(state: dict[str, Any], settings: TrainSettings) -> int:
@@ -307,18 +312,22 @@ def _step(
     crops: list[Crop],
     step: int,
     settings: TrainSettings,
+    users: Executor,
 ) -> tuple[float, list[float]]:
-    """One optimizer step; mean loss and the mean IoU of each click state."""
+    """One optimizer step; mean loss and the mean IoU of each click state.
+
+    Every crop has a user and chance of its own, so that nothing depends on the number of threads.
+    """
     device = torch.device(settings.device)
     rng = np.random.default_rng([settings.seed, step, 10**6])
+    chances = [np.random.default_rng([settings.seed, step, i, 10**6]) for i in range(len(crops))]
     truths = [crop.truth for crop in crops]
     image = torch.stack([crop.image for crop in crops]).to(device)
     image = image.contiguous(memory_format=torch.channels_last)
     truth = torch.from_numpy(np.stack(truths)).to(device, torch.float32)[:, None]
     valid = torch.from_numpy(np.stack([crop.valid for crop in crops])).to(device, torch.float32)
     valid = valid[:, None]
-    previous = [_initial_mask(crop, rng) & crop.valid for crop in crops]
-    clicks = [_initial(t, mask, rng) for t, mask in zip(truths, previous, strict=True)]
+    previous, clicks = map(list, zip(*users.map(_begin, crops, chances), strict=True))
     weight = valid * boundary_weight(truth)
     training_mode(network)
     total = torch.zeros((), device=device)
@@ -341,11 +350,9 @@ def _step(
             loss = click_loss(scores, truth, valid, weight, maps, each)
             first = _FIRST_WEIGHT if state == 0 and not earlier else 1.0
             total = total + first * loss / settings.states
-        for i, (mask, t) in enumerate(zip(masks, truths, strict=True)):
-            click = error_click(mask, t, rng, _SIMULATION_STEP)
-            if click is not None:
-                clicks[i] = clicks[i].append(click)
-            previous[i] = mask if rng.random() > 0.1 else np.zeros_like(mask)
+        if state + 1 < settings.states:
+            reactions = list(users.map(_react, masks, truths, clicks, chances))
+            previous, clicks = map(list, zip(*reactions, strict=True))
     descend(total, optimizer, step, list(network.parameters()))
     return round(float(total.detach()), 4), [round(iou, 3) for iou in ious]
 
@@ -406,6 +413,22 @@ def _initial_mask(crop: Crop, rng: np.random.Generator) -> NDArray[np.bool_]:
         radius = rng.uniform(3, 0.15 * len(truth))
         mask[(rows - row) ** 2 + (columns - column) ** 2 < radius**2] = rng.random() < 0.5
     return mask
+
+
+def _begin(crop: Crop, rng: np.random.Generator) -> tuple[NDArray[np.bool_], Clicks]:
+    """Previous mask and clicks at the start of an interaction."""
+    previous = _initial_mask(crop, rng) & crop.valid
+    return previous, _initial(crop.truth, previous, rng)
+
+
+def _react(
+    mask: NDArray[np.bool_], truth: NDArray[np.bool_], clicks: Clicks, rng: np.random.Generator
+) -> tuple[NDArray[np.bool_], Clicks]:
+    """Previous mask and clicks after a further one in the error of a mask."""
+    click = error_click(mask, truth, rng, _SIMULATION_STEP)
+    if click is not None:
+        clicks = clicks.append(click)
+    return mask if rng.random() > 0.1 else np.zeros_like(mask), clicks
 
 
 def _initial(
