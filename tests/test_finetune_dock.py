@@ -14,6 +14,7 @@ import pytest
 import tifffile
 import torch
 from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_fctsfn.clicks import Click, Clicks
@@ -148,6 +149,16 @@ def test_names_go_on_with_numbers(model):
     register_model("tiny-2", build_network(TINY).eval(), load_model(model.path).card)
     assert _next_name("tiny") == _next_name("tiny-2") == "tiny-3"
     assert len(_next_name(64 * "x")) <= 64
+
+
+def test_the_name_that_is_offered_is_free_and_a_typed_one_stays(dock, model):
+    register_model("mine", build_network(TINY).eval(), load_model(model.path).card)
+    dock.list_models()
+    assert dock.name.text() == "mine-2"
+    dock.name.clear()
+    QTest.keyClicks(dock.name, "tiny")
+    dock.list_models()
+    assert dock.name.text() == "tiny"
 
 
 def test_a_training_from_start_to_the_next_image(dock, tmp_path):

@@ -256,13 +256,16 @@ class FineTuneDock(QWidget):
     # Learning
 
     def list_models(self) -> None:
-        """List the models to start from."""
+        """List the models to start from; a name that nobody has typed is one that is free."""
         from napari_fctsfn.models import chosen_model, list_models
 
         before = self.base.currentText() or chosen_model()
+        names = [entry.name for entry in list_models()]
         self.base.clear()
-        self.base.addItems([entry.name for entry in list_models()])
+        self.base.addItems(names)
         self.base.setCurrentText(before)
+        if self.name.text() in names and not self.name.isModified():
+            self.name.setText(_next_name(self.name.text()))
 
     def start(self) -> bool:
         """Begin to learn; return whether that worked."""
@@ -356,10 +359,10 @@ class FineTuneDock(QWidget):
         except (ModelError, OSError) as error:
             show_error(f"The model is not registered yet: {error}")
             return False
+        self.name.setModified(False)
         self.list_models()
         tell_models(self, entry.name if use else "")
         show_info(f"“{entry.name}” is registered.")
-        self.name.setText(_next_name(entry.name))
         self.discard()
         self.status.setText(f"“{entry.name}” is registered.")
         return True
