@@ -51,6 +51,12 @@ def make_set(folder, kind="instances", count=3, **about):
     (folder / "train.txt").write_text("\n".join(f"p{index}" for index in range(count)))
 
 
+def blank_labels(folder):
+    """Leave no object in a data set."""
+    for path in (folder / "labels").iterdir():
+        Image.fromarray(np.zeros((80, 100), np.uint8)).save(path)
+
+
 def read_log(settings):
     """Records of the training log."""
     lines = (settings.output / "log.jsonl").read_text().splitlines()
@@ -173,6 +179,8 @@ def test_evaluation_only_sets_are_refused(tmp_path):
         (lambda d: (d / "train.txt").write_text(""), "is empty"),
         (lambda d: (d / "train.txt").write_text("nothing"), "no file .*nothing"),
         (lambda d: (d / "labels" / "p0.png").unlink(), "no file .*p0"),
+        (lambda d: [path.unlink() for path in (d / "labels").iterdir()], "p0.*p1.*p2.*layout"),
+        (blank_labels, "no picture .* has an object of 30 pixels"),
         (lambda d: (d / "images" / "p0.png").write_bytes(b"x"), "p0.png cannot be read"),
         (
             lambda d: Image.fromarray(np.zeros((5, 5), np.uint8)).save(d / "labels" / "p0.png"),

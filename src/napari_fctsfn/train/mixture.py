@@ -104,6 +104,7 @@ class Source:
         if self.dataset.evaluation_only:
             raise DataSetError(f"{folder} is for evaluation only: leave it out of the mixture")
         self.stems = self.dataset.stems(folder / "train.txt")
+        self.dataset.require(dict.fromkeys(self.stems, ""))
         self._pictures: dict[str, _Picture] = {}
 
     def picture(self, stem: str) -> _Picture:
@@ -134,8 +135,20 @@ class Source:
         )
 
     def truth(self, picture: _Picture, rng: np.random.Generator) -> NDArray[np.bool_] | None:
-        """One object of the picture; None if it has none that is large enough."""
+        """One object of the picture; None if it has none that is large enough.
+
+        Raises
+        ------
+        DataSetError
+            If no picture of the whole list has one.
+        """
         if not len(picture.ids):
+            seen = list(self._pictures.values())
+            if len(seen) == len(set(self.stems)) and not any(len(each.ids) for each in seen):
+                raise DataSetError(
+                    f"no picture in the list train.txt of {self.dataset.name} has an object of "
+                    f"{_SMALLEST_OBJECT} pixels or more: check its labels"
+                )
             return None
         mask: NDArray[np.bool_] = picture.labels == rng.choice(picture.ids)
         if self.dataset.kind == "parts" and rng.random() < 0.33:
