@@ -118,9 +118,7 @@ class TrainSettings:
     cooldown: float = 0.6
     average: float = 0.998
     mixture: Mapping[str, float] = field(default_factory=lambda: dict(MIXTURES["default"]))
-    network: NetworkConfig = field(
-        default_factory=lambda: NetworkConfig(stride=8, refiner_blocks=1, quality=True)
-    )
+    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(quality=True))
     start: str = "imagenet"
     device: str = "auto"
     precision: Literal["bf16", "fp32"] = "bf16"
