@@ -1,16 +1,14 @@
-"""Make the pictures of the Annotate and Fine-tune docks for the documentation anew.
+"""Make the pictures of the Annotate dock for the documentation anew.
 
     scripts/with-display.sh .venv/bin/python scripts/pictures.py docs/images
 
 Needs no data but the bundled samples; the pictures are to be looked at before they are committed.
-The one of the Fine-tune dock takes minutes: a model is taught for it.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +46,6 @@ def main() -> None:
         act(viewer, dock)
         _save(viewer, folder / f"{name}.png")
         viewer.close()
-    _finetune(folder / "finetune.png")
 
 
 def _click(dock: Any, *point: float, positive: bool = True) -> None:
@@ -101,36 +98,6 @@ def _prompts(_viewer: Any, dock: Any) -> None:
     corners = [(row + r, column + c) for r, c in ((-14, -13), (-14, 13), (14, 13), (14, -13))]
     shapes.add(np.array(corners), shape_type="rectangle")
     assert dock.wait_idle(60_000)
-
-
-def _finetune(path: Path) -> None:
-    """A model is taught on tiles of the sample; the result waits for a choice."""
-    viewer = napari.Viewer()
-    viewer.open_sample("napari-fctsfn", "nuclei")
-    image, labels = np.asarray(viewer.layers[0].data), iio.imread(_LABELS)
-    side = min(image.shape[:2]) // 2
-    starts = [(0, 0), (0, side), (side, 0), (side, side), (side // 2, side // 2)]
-    viewer.layers.clear()
-    for add, name, whole in (
-        (viewer.add_image, "nuclei", image),
-        (viewer.add_labels, "corrected", labels),
-    ):
-        add(np.stack([whole[r : r + side, c : c + side] for r, c in starts]), name=name)
-    viewer.window.resize(1280, 900)
-    _, dock = viewer.window.add_plugin_dock_widget("napari-fctsfn", "Fine-tune")
-    dock.add_layers()
-    assert dock.wait_idle(300_000)
-    dock.base.setCurrentText("photo")
-    dock.minutes.setValue(2.0)
-    assert dock.start()
-    while not dock.choice.isVisible():
-        QApplication.processEvents()
-        time.sleep(0.02)  # the training has the processor
-    viewer.reset_view()
-    _save(viewer, path)
-    dock.discard()
-    dock.release()
-    viewer.close()
 
 
 def _save(viewer: Any, path: Path) -> None:
