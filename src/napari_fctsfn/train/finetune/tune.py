@@ -10,9 +10,7 @@ import numpy as np
 import torch
 
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.models import (
-    LoadedModel,
-)
+from napari_fctsfn.models import LoadedModel
 from napari_fctsfn.network import FCTSFN
 from napari_fctsfn.predict import Predictor
 from napari_fctsfn.predict.engine import choose_device
