@@ -32,8 +32,7 @@ from napari_fctsfn.models import (
 )
 from napari_fctsfn.network import FCTSFN, NetworkConfig, build_network, msrn, vgg16
 from napari_fctsfn.network.layers import deconvolve
-from napari_fctsfn.predict import Predictor
-from napari_fctsfn.predict.engine import Engine
+from napari_fctsfn.predict import Predictor, engine
 
 BLOCKS = ((2, 3), (2, 4), (3, 5), (3, 6), (3, 7))
 REFINED = 4
@@ -534,11 +533,12 @@ def test_the_dock_and_the_shell_can_use_it(tmp_path, monkeypatch):
     model = load_model(import_caffe(*published.write(tmp_path)).path)
     image, maps = pictures(37, 53)
     expected = probability(caffe(published.layers, *prepared(image, maps))["score_f"])
-    engine = Engine(model.network, torch.device("cpu"), 512)
-    monkeypatch.setattr(engine, "_autocast", None)
+    with monkeypatch.context() as exactly:
+        exactly.setattr(engine, "reduced_precision", lambda device: None)
+        exact = engine.Engine(model.network, torch.device("cpu"), 512)
     pixels, both = tensors(image, maps, torch.float32)
-    features = engine.features("picture", lambda: pixels)
-    np.testing.assert_allclose(engine.look(features, both)[0], expected, rtol=0, atol=1e-4)
+    features = exact.features("picture", lambda: pixels)
+    np.testing.assert_allclose(exact.look(features, both)[0], expected, rtol=0, atol=1e-4)
     predictor = Predictor.from_pretrained("fctsfn", "cpu")
     predictor.set_image(image.transpose(1, 2, 0).astype(np.uint8))
     assert predictor.predict(Clicks([Click(18, 20)])).full_mask().shape == (37, 53)

@@ -13,7 +13,8 @@ import torch
 from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.clicks.simulate import next_click
 from napari_fctsfn.evaluate import iou
-from napari_fctsfn.predict import Predictor
+from napari_fctsfn.models import load_model, resolve_model
+from napari_fctsfn.predict import Predictor, engine
 
 ROOT = Path(__file__).parents[1]
 
@@ -116,10 +117,10 @@ def test_every_click_is_obeyed(predictor, nuclei):
         assert not mask[lower]
 
 
-def test_reduced_precision_changes_next_to_nothing(predictor, nuclei):
+def test_reduced_precision_changes_next_to_nothing(predictor, nuclei, monkeypatch):
     picture, labels = nuclei
+    monkeypatch.setattr(engine, "reduced_precision", lambda device: None)
     exact = Predictor.from_pretrained("default", "cpu")
-    exact._engine._autocast = None
     for value in largest_apart(labels, 5):
         click = next_click(np.zeros_like(labels, bool), labels == value, Clicks(), "ritm")
         masks = []
@@ -127,6 +128,21 @@ def test_reduced_precision_changes_next_to_nothing(predictor, nuclei):
             which.set_image(picture)
             masks.append(which.predict(Clicks([click])).full_mask())
         assert iou(*masks) > 0.95
+
+
+def test_weights_converted_once_answer_like_weights_converted_at_every_look(monkeypatch):
+    monkeypatch.setattr(engine, "reduced_precision", lambda device: torch.bfloat16)
+    network = load_model(resolve_model("default")).network
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 3, 96, 128, generator=generator)
+    maps = 100 * torch.rand(1, 3, 96, 128, generator=generator)
+    once = engine.Engine(network, torch.device("cpu"), 128)
+    probability, quality = once.look(once.features("picture", lambda: image), maps)
+    monkeypatch.setattr(engine, "convert_weights", lambda network, dtype: None)
+    always = engine.Engine(network, torch.device("cpu"), 128)
+    expected = always.look(always.features("picture", lambda: image), maps)
+    assert torch.equal(probability, expected[0])
+    assert quality == expected[1]
 
 
 def test_threads_do_not_change_the_mask_much_and_never_at_the_same_count(predictor, nuclei):

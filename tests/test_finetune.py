@@ -27,7 +27,7 @@ from napari_fctsfn.models import (
     resolve_model,
 )
 from napari_fctsfn.network import NetworkConfig, build_network
-from napari_fctsfn.predict import Channels, Normalisation, Predictor, Settings
+from napari_fctsfn.predict import Channels, Normalisation, Predictor, Settings, engine
 from napari_fctsfn.session import ImageIdentity, Journal, Mask, Plane, Replay, Session
 from napari_fctsfn.train.finetune import (
     FineTuneError,
@@ -44,6 +44,7 @@ from napari_fctsfn.train.finetune import (
     tune,
     usable,
 )
+from napari_fctsfn.train.finetune import learner as learning
 from napari_fctsfn.train.finetune.learner import Learner
 from napari_fctsfn.train.finetune.looks import Watched, interact, maps_of, wander
 from napari_fctsfn.train.finetune.replay import measuring_objects, replay_pictures
@@ -142,15 +143,15 @@ def test_it_learns_the_same_way_twice_and_leaves_the_base_alone(base):
     assert all(torch.equal(before[k], v) for k, v in base.network.state_dict().items())
 
 
-def test_what_is_learned_from_is_what_the_predictor_shows_the_network(base):
+def test_what_is_learned_from_is_what_the_predictor_shows_the_network(base, monkeypatch):
     """The learner's answer to a look is the predictor's answer to the click."""
+    monkeypatch.setattr(engine, "reduced_precision", lambda device: None)
+    monkeypatch.setattr(learning, "reduced_precision", lambda device: None)
     picture = disc_picture(1)
     watched = Watched(base, "cpu")
     looks = interact(watched, picture, 1, np.random.default_rng(0), 1, vary=False)
     assert looks
     learner = Learner(base.network, torch.device("cpu"), "interaction", Rates())
-    learner._dtype = None
-    watched._engine._autocast = None
     asked = []
     inner = watched._engine.look
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from napari_fctsfn.errors import InputError
@@ -109,6 +109,8 @@ class Engine:
         self._autocast = reduced_precision(device)
         self._network = copy.deepcopy(self._host_network)
         fold_norms(self._network)
+        if self._autocast is not None:
+            convert_weights(self._network, self._autocast)
         self._network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network.requires_grad_(False)
 
@@ -262,6 +264,13 @@ class Engine:
             self._move(torch.device("cpu"))
             return True
         return False
+
+
+def convert_weights(network: nn.Module, dtype: torch.dtype) -> None:
+    """Convert once, in place, what autocast would convert with every look."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            module.to(dtype)
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
