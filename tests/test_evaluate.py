@@ -175,6 +175,7 @@ def test_lists_that_cannot_be_read_are_refused(data: DataSet, content: bytes | N
         ('{"kind": "binary"}', "must name its 'foreground'"),
         ('{"kind": "instances", "ignore": "128"}', "'128'.*whole numbers"),
         ('{"kind": "instances", "ignore": true}', "whole numbers"),
+        ('{"kind": "instances", "stacks": ["a*"]}', r"pattern of stems for each name, not \['a"),
     ],
 )
 def test_folders_that_are_no_data_set_are_refused(
@@ -184,6 +185,19 @@ def test_folders_that_are_no_data_set_are_refused(
         (tmp_path / "dataset.json").write_text(content)
     with pytest.raises(DataSetError, match=message):
         DataSet.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("about", "stacks"),
+    [
+        ({}, ["", "", ""]),
+        ({"stack": "z"}, ["made", "made", "made"]),
+        ({"stack": "z", "stacks": {"one": "a_*", "two": "b_*"}}, ["one", "two", ""]),
+    ],
+)
+def test_the_stack_of_a_slice(tmp_path: Path, about: dict[str, Any], stacks: list[str]) -> None:
+    data = make_set(tmp_path / "set", {}, **about)
+    assert [data.stack(stem) for stem in ("a_0", "b_0", "c_0")] == stacks
 
 
 def spoil_image(data: DataSet) -> None:

@@ -38,6 +38,7 @@ from napari_fctsfn.train.finetune import (
     clock,
     fine_tune,
     picture_of,
+    pictures_of_dataset,
     pictures_of_files,
     pictures_of_session,
     register,
@@ -265,26 +266,36 @@ def test_every_object_is_on_one_side_and_copies_are_on_the_same(counts, copies, 
 
 def test_slices_of_a_stack_are_held_out_at_its_end():
     pictures = [
-        Picture(f"z{i}", p.image, p.labels, p.objects, source="s", stack=True)
+        Picture(f"z{i}", p.image, p.labels, p.objects, source="s", stack="s")
         for i, p in enumerate(disc_picture(i) for i in range(10))
     ]
     (fold,), _ = split(pictures, 3)
     assert {item.picture for item in fold.held} == {8, 9}
 
 
-def test_a_stack_among_others_is_on_one_side():
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        [("one", "a", "a"), ("two", "b", "b"), ("flat", "c", "")],
+        [("one", "set", "z1"), ("two", "set", "z2"), ("flat", "set", "")],
+    ],
+    ids=["of sources of their own", "of one data set"],
+)
+def test_a_stack_among_others_is_on_one_side(kinds):
     pictures = [
-        Picture(f"{name}{i}", p.image, p.labels, p.objects, source=name, stack=name != "flat")
-        for n, name in enumerate(("one", "two", "flat"))
+        Picture(f"{name}{i}", p.image, p.labels, p.objects, source=source, stack=stack)
+        for n, (name, source, stack) in enumerate(kinds)
         for i, p in enumerate(disc_picture(3 * n + i) for i in range(3))
     ]
     for seed in range(5):
         folds, _ = split(pictures, seed)
         for fold in folds:
             train, held = (
-                {pictures[item.picture].source for item in side} for side in (fold.train, fold.held)
+                {pictures[item.picture].stack for item in side} - {""}
+                for side in (fold.train, fold.held)
             )
-            assert not train & held & {"one", "two"}
+            assert len(train | held) == 2
+            assert not train & held
     folds, said = split(pictures[:6], 0)
     assert len(folds) == 2
     assert any("pictures or stacks are few" in note for note in said)
@@ -654,16 +665,29 @@ def job_mask(session, plane):
 # The command
 
 
-def make_set(folder, count=5):
+def make_set(folder, count=5, **more):
     (folder / "images").mkdir(parents=True)
     (folder / "labels").mkdir()
     for seed in range(count):
         picture = disc_picture(seed)
         Image.fromarray(picture.image).save(folder / "images" / f"p{seed}.png")
         Image.fromarray(picture.labels.astype(np.uint8)).save(folder / "labels" / f"p{seed}.png")
-    about = {"name": "discs", "kind": "instances", "licence": "CC0"}
+    about = {"name": "discs", "kind": "instances", "licence": "CC0", **more}
     (folder / "dataset.json").write_text(json.dumps(about))
     (folder / "list.txt").write_text("\n".join(f"p{seed}" for seed in range(count)))
+
+
+def test_slices_of_a_data_set_come_in_their_order(tmp_path):
+    make_set(tmp_path / "discs", 5, stacks={"upper": "p[34]", "lower": "p[12]"})
+    (tmp_path / "discs" / "list.txt").write_text("p4\np2\np0\np1\np3")
+    pictures = pictures_of_dataset(tmp_path / "discs", tmp_path / "discs" / "list.txt")
+    assert [(p.name, p.stack) for p in pictures] == [
+        ("p0", ""),
+        ("p1", "lower"),
+        ("p2", "lower"),
+        ("p3", "upper"),
+        ("p4", "upper"),
+    ]
 
 
 def test_the_command_registers_by_force_and_exits_with_3_without(tmp_path, base, monkeypatch):
@@ -717,7 +741,7 @@ def test_better_means_fewer_clicks_then_larger_masks():
 def test_measuring_agrees_with_the_evaluation(base, tmp_path, monkeypatch):
     monkeypatch.setattr(measuring, "MOST_CLICKS", 5)
     from napari_fctsfn.evaluate import DataSet, evaluate_objects, number_of_clicks
-    from napari_fctsfn.train.finetune import measure, pictures_of_dataset
+    from napari_fctsfn.train.finetune import measure
     from napari_fctsfn.train.finetune.split import Item
 
     make_set(tmp_path / "discs", 2)

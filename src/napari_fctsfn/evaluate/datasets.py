@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -51,8 +52,9 @@ class DataSet(ObjectSet):
         The value of pixels that do not count.
     evaluation_only : bool
         Whether training on it is forbidden.
-    stack : bool
-        Whether its pictures, in the order of their names, are the slices of a stack.
+    stacks : tuple of (str, str)
+        Name of each stack, and the pattern of its slices' stems; pictures that no pattern
+        matches are no slices.
     """
 
     folder: Path
@@ -66,7 +68,7 @@ class DataSet(ObjectSet):
     foreground: int | None = None
     ignore: int | None = None
     evaluation_only: bool = False
-    stack: bool = False
+    stacks: tuple[tuple[str, str], ...] = ()
 
     layout: ClassVar[str] = "dataset.json, images/STEM.(png|jpg|tif), labels/STEM.png"
 
@@ -99,18 +101,28 @@ class DataSet(ObjectSet):
             raise DataSetError(f"{path}: {numbers} must be whole numbers")
         if about["kind"] == "binary" and "foreground" not in numbers:
             raise DataSetError(f"{path}: a set of kind 'binary' must name its 'foreground' value")
+        name = str(about.get("name", folder.name))
+        stacks = about.get("stacks") or ({name: "*"} if about.get("stack") else {})
+        if not isinstance(stacks, dict) or not all(isinstance(p, str) for p in stacks.values()):
+            raise DataSetError(
+                f"{path}: stacks must give a pattern of stems for each name, not {stacks!r}"
+            )
         return cls(
             folder,
-            str(about.get("name", folder.name)),
+            name,
             about["kind"],
             str(about.get("licence", "")),
             str(about.get("modality", "")),
             str(about.get("images", "images")),
             str(about.get("labels", "labels")),
             evaluation_only=bool(about.get("evaluation_only", False)),
-            stack=bool(about.get("stack")),
+            stacks=tuple(stacks.items()),
             **numbers,
         )
+
+    def stack(self, stem: str) -> str:
+        """Name of the stack that a picture is a slice of, in the order of stems; or nothing."""
+        return next((name for name, pattern in self.stacks if fnmatchcase(stem, pattern)), "")
 
     def image(self, stem: str) -> NDArray[Any]:
         """Picture of a stem, (rows, columns) or (rows, columns, 3 or 4).

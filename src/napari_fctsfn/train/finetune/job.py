@@ -45,7 +45,7 @@ class _Picture(BaseModel):
     normalisation: tuple[float, float] | None
     source: str
     licence: str
-    stack: bool
+    stack: str
 
 
 class Job(BaseModel):

@@ -49,8 +49,8 @@ class Picture:
         Data set, folder or session that it is from.
     licence : str
         Of picture and masks.
-    stack : bool
-        Whether the source's pictures are slices of a stack, in their order.
+    stack : str
+        Name of the stack that it is a slice of, slices in their order; empty if of none.
 
     Raises
     ------
@@ -66,7 +66,7 @@ class Picture:
     ignore: NDArray[np.bool_] | None = None
     source: str = ""
     licence: str = OWN
-    stack: bool = False
+    stack: str = ""
 
     def __post_init__(self) -> None:
         if self.image.shape[:2] != self.labels.shape:
@@ -110,19 +110,21 @@ def pictures_of_dataset(folder: Path, listed: Path) -> list[Picture]:
     objects: dict[str, list[int]] = {}
     for reference in dataset.objects(listed):
         objects.setdefault(reference.stem, []).append(reference.value)
+    stacks = {stem: dataset.stack(stem) for stem in objects}
     pictures = []
-    for stem, values in objects.items():
+    # Slices in their order, whatever that of the list is.
+    for stem in sorted(objects, key=lambda stem: (stacks[stem], stem if stacks[stem] else "")):
         image, labels = dataset.pair(stem)
         pictures.append(
             Picture(
                 stem,
                 image,
                 labels,
-                tuple(values),
+                tuple(objects[stem]),
                 ignore=dataset.ignored(labels),
                 source=dataset.name,
                 licence=dataset.licence,
-                stack=dataset.stack,
+                stack=stacks[stem],
             )
         )
     return pictures
@@ -176,7 +178,7 @@ def pictures_of_session(folder: Path, images: str | None = None) -> list[Picture
                 tuple(values[plane]),
                 shown,
                 source=identity.name,
-                stack=len(plane.index) > 2,
+                stack=identity.name if len(plane.index) > 2 else "",
             )
         )
     return pictures
@@ -260,7 +262,7 @@ def pictures_of_stack(
             np.asarray(labels[index]),
             normalisation,
             source=name,
-            stack=leading > 0,
+            stack=name if leading else "",
         )
         for index in np.ndindex(*labels.shape[:leading])
         if np.asarray(labels[index]).any()
@@ -274,7 +276,7 @@ def picture_of(
     normalisation: Normalisation | None = None,
     *,
     source: str = "",
-    stack: bool = False,
+    stack: str = "",
 ) -> Picture:
     """A picture whose labels above 0 are its objects."""
     values = tuple(int(value) for value in np.unique(labels) if value > 0)

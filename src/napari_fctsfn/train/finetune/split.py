@@ -88,11 +88,16 @@ def _joined(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
 def _with_stacks(pictures: Sequence[Picture], groups: list[list[int]]) -> list[list[int]]:
     """Groups that are joined where slices of one stack are in them."""
     pairs = [(group[0], place) for group in groups for place in group[1:]]
-    first: dict[str, int] = {}
+    first: dict[tuple[str, str], int] = {}
     for place, picture in enumerate(pictures):
         if picture.stack:
-            pairs.append((first.setdefault(picture.source, place), place))
+            pairs.append((first.setdefault(_stack(picture), place), place))
     return _joined(len(pictures), pairs)
+
+
+def _stack(picture: Picture) -> tuple[str, str]:
+    """Stacks of two sources may have one name."""
+    return picture.source, picture.stack
 
 
 def split(pictures: Sequence[Picture], seed: int) -> tuple[list[Fold], list[str]]:
@@ -125,7 +130,7 @@ def split(pictures: Sequence[Picture], seed: int) -> tuple[list[Fold], list[str]
             f"near-duplicates stay on one side of the split"
         )
     rng = np.random.default_rng([seed, 5])
-    stacked = all(p.stack and p.source == pictures[0].source for p in pictures)
+    stacked = all(p.stack and _stack(p) == _stack(pictures[0]) for p in pictures)
     if not stacked:
         groups = _with_stacks(pictures, groups)
     order = list(range(len(groups))) if stacked else [int(g) for g in rng.permutation(len(groups))]
