@@ -7,7 +7,9 @@ A simulated session: of a pool of pictures without masks the first is drawn by c
 are drawn by chance, or ranked. Then the base is fine-tuned on all of them, and clicks are counted
 on validation objects. A picture is ranked by how unlike it is to those that are chosen already
 (means and deviations of the image stream's features, farthest first) times how unsure the base is
-there (one less the predicted IoU, mean over a grid of clicks). How many objects are in the pictures
+there (one less the predicted IoU, mean over a grid of clicks); or by how much nearer it is than
+those chosen already to the other pictures, which count by how unsure the base is there
+(``typical``: odd pictures stand for none but themselves). How many objects are in the pictures
 is told too, since each of them is work. Every cell is written as soon as it is measured; the same
 command goes on with what is missing, ``--table`` prints what there is.
 
@@ -39,7 +41,7 @@ from napari_fctsfn.train.finetune import (
     pictures_of_dataset,
 )
 
-WAYS = ("chance", "unlike and unsure", "unlike")
+WAYS = ("chance", "unlike and unsure", "unlike", "typical")
 
 _GRID = 4
 """Clicks along rows and columns of a picture whose predicted IoU is asked."""
@@ -61,16 +63,21 @@ def look(predictor: Predictor, image: NDArray[np.generic]) -> tuple[NDArray[np.f
 
 
 def ranked(
-    seen: list[tuple[NDArray[np.float64], float]], first: int, count: int, unsure: bool
+    seen: list[tuple[NDArray[np.float64], float]], first: int, count: int, way: str
 ) -> list[int]:
     """Numbers of pictures, the first and then always the one that is worth most."""
     vectors = np.array([vector for vector, _ in seen])
     vectors = (vectors - vectors.mean(axis=0)) / (vectors.std(axis=0) + 1e-6)
-    weight = np.array([doubt for _, doubt in seen]) if unsure else np.ones(len(seen))
+    weight = np.ones(len(seen)) if way == "unlike" else np.array([doubt for _, doubt in seen])
+    apart = np.linalg.norm(vectors[:, None] - vectors, axis=2)
     chosen = [first]
     while len(chosen) < count:
-        near = np.min([np.linalg.norm(vectors - vectors[each], axis=1) for each in chosen], axis=0)
-        chosen.append(int(np.argmax(near * weight)))
+        near = apart[chosen].min(axis=0)
+        if way == "typical":
+            worth = (np.maximum(near - apart, 0) * weight).sum(axis=1)
+        else:
+            worth = near * weight
+        chosen.append(int(np.argmax(worth)))
     return chosen
 
 
@@ -130,11 +137,7 @@ def session(options: argparse.Namespace, base: LoadedModel, name: str, seed: int
     seen = [look(predictor, dataset.pair(stem)[0]) for stem in pool] if missing else []
     for way in missing:
         path, count = paths[way], options.images
-        order = (
-            list(range(count))
-            if way == "chance"
-            else ranked(seen, 0, count, unsure=way == "unlike and unsure")
-        )
+        order = list(range(count)) if way == "chance" else ranked(seen, 0, count, way)
         chosen = [pool[number] for number in order]
         listed = options.output / f"{path.stem}.txt"
         listed.write_text("\n".join(chosen) + "\n")

@@ -1,6 +1,6 @@
-"""Make the pictures of the Annotate dock for the documentation anew.
+"""Make the pictures of the docks for the documentation anew.
 
-    scripts/with-display.sh .venv/bin/python scripts/pictures.py docs/images
+    scripts/with-display.sh .venv/bin/python scripts/pictures.py docs/images [NAME ...]
 
 Needs no data but the bundled samples; the pictures are to be looked at before they are committed.
 """
@@ -30,21 +30,26 @@ def main() -> None:
     """Make every picture in a window of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
-    for name, size, act in (
-        ("annotate", (1280, 860), _annotate),
-        ("objects", (1050, 780), _objects),
-        ("prompts", (1280, 800), _prompts),
+    parser.add_argument("names", nargs="*", help="of the pictures; all if not given")
+    options = parser.parse_args()
+    for name, size, kind, act in (
+        ("annotate", (1280, 860), "Annotate", _annotate),
+        ("objects", (1050, 780), "Annotate", _objects),
+        ("prompts", (1280, 800), "Annotate", _prompts),
+        ("finetune", (1180, 960), "Fine-tune", _fine_tune),
     ):
+        if options.names and name not in options.names:
+            continue
         viewer = napari.Viewer()
         viewer.open_sample("napari-fctsfn", "nuclei")
         viewer.window.resize(*size)
-        _, dock = viewer.window.add_plugin_dock_widget("napari-fctsfn", "Annotate")
+        _, dock = viewer.window.add_plugin_dock_widget("napari-fctsfn", kind)
         assert dock.wait_idle(300_000)
-        assert dock.start()
+        if kind == "Annotate":
+            assert dock.start()
         viewer.reset_view()
         act(viewer, dock)
-        _save(viewer, folder / f"{name}.png")
+        _save(viewer, options.folder / f"{name}.png")
         viewer.close()
 
 
@@ -98,6 +103,27 @@ def _prompts(_viewer: Any, dock: Any) -> None:
     corners = [(row + r, column + c) for r, c in ((-14, -13), (-14, 13), (14, 13), (14, -13))]
     shapes.add(np.array(corners), shape_type="rectangle")
     assert dock.wait_idle(60_000)
+
+
+def _fine_tune(viewer: Any, dock: Any) -> None:
+    """Nine parts of the sample, as a stack."""
+    side = 85
+    corners = [(r, c) for r in range(0, 171, side) for c in range(0, 171, side)]
+    parts = [
+        np.stack([whole[r : r + side, c : c + side] for r, c in corners])
+        for whole in (viewer.layers[0].data, np.asarray(iio.imread(_LABELS)))
+    ]
+    viewer.layers.clear()
+    viewer.add_image(parts[0], name="nuclei")
+    viewer.add_labels(parts[1], name="corrected")
+    dock.add_layers()
+    assert dock.wait_idle(60_000)
+    dock.base.setCurrentText("photo")
+    dock.minutes.setValue(15)
+    assert dock.start()
+    assert dock.wait_idle(1_500_000)
+    for _ in range(50):
+        QApplication.processEvents()
 
 
 def _save(viewer: Any, path: Path) -> None:
