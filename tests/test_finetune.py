@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -46,6 +48,7 @@ from napari_fctsfn.train.finetune import (
     usable,
 )
 from napari_fctsfn.train.finetune import learner as learning
+from napari_fctsfn.train.finetune.job import write_job
 from napari_fctsfn.train.finetune.learner import Learner
 from napari_fctsfn.train.finetune.looks import Watched, interact, maps_of, wander
 from napari_fctsfn.train.finetune.replay import measuring_objects, replay_pictures
@@ -757,3 +760,20 @@ def test_measuring_agrees_with_the_evaluation(base, tmp_path, monkeypatch):
     )
     assert found.iou1 == pytest.approx(np.mean([r.ious[0] for r in results]))
     assert found.iou3 == pytest.approx(np.mean([r.ious[2] for r in results]))
+
+
+def test_a_process_whose_parent_is_gone_ends_and_leaves_nothing(base, tmp_path):
+    """The pictures that were given to it are somebody's data."""
+    folder = tmp_path / "job"
+    folder.mkdir()
+    model = register_model("tiny", base.network, base.card)
+    write_job(folder, model.path, [disc_picture(i) for i in range(5)], FineTuneSettings(60))
+    with subprocess.Popen(
+        [sys.executable, "-m", "napari_fctsfn.train.finetune", str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert json.loads(process.stdout.readline())["stage"] == "before"
+        process.stdin.close()
+        assert process.wait(60) == 1
+    assert not folder.exists()

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -174,8 +175,8 @@ def work(folder: Path, control: TextIO, report: TextIO) -> None:
     ----------
     folder : Path
     control : text stream
-        ``pause``, ``resume`` and ``cancel``, one a line; its end means ``cancel``: nobody waits
-        for the result any more.
+        ``pause``, ``resume`` and ``cancel``, one a line. At its end nobody waits for the result
+        any more: the folder is removed and the process ends at once.
     report : text stream
         Gets one line of JSON for each progress, or ``{"error": ...}``.
     """
@@ -184,7 +185,7 @@ def work(folder: Path, control: TextIO, report: TextIO) -> None:
     job = Job.model_validate_json((folder / _JOB).read_bytes())
     if job.threads is not None:
         torch.set_num_threads(job.threads)
-    steering = _Steering(control)
+    steering = _Steering(control, lambda: _abandon(folder))
     pictures = [_read_picture(folder, number, part) for number, part in enumerate(job.pictures)]
     settings = FineTuneSettings(job.minutes, job.parts, job.seed, device=job.device)
 
@@ -229,11 +230,17 @@ def _read_picture(folder: Path, number: int, about: _Picture) -> Picture:
         )
 
 
+def _abandon(folder: Path) -> None:
+    """End without a trace: whoever started this process is gone."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)
+
+
 class _Steering:
     """Reads what the parent says, in a thread of its own."""
 
-    def __init__(self, control: TextIO) -> None:
-        self._control = control
+    def __init__(self, control: TextIO, abandon: Callable[[], None]) -> None:
+        self._control, self._abandon = control, abandon
         self._going = threading.Event()
         self._going.set()
         self._cancelled = False
@@ -252,9 +259,9 @@ class _Steering:
             elif word == "resume":
                 self._going.set()
             elif word == "cancel":
-                break
-        self._cancelled = True
-        self._going.set()
+                self._cancelled = True
+                self._going.set()
+        self._abandon()
 
 
 def lower_priority() -> None:
