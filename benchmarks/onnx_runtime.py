@@ -141,6 +141,8 @@ def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     """An exported half, ready to run on the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Threads that wait busily for the next run would slow down whatever is timed in between.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

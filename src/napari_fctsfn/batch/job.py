@@ -163,6 +163,7 @@ class Choices(_Part):
 
     threshold: float = Field(0.5, gt=0, lt=1)
     consistent: bool = True
+    steady: float = Field(0.3, ge=0, lt=1)
     flip: bool = False
     graph_cut: bool = False
     graph_cut_strength: float = Field(1.0, gt=0)

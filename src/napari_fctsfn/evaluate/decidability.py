@@ -140,7 +140,7 @@ def object_decidability(
     InputError
         If the segmenter gives no probability.
     """
-    raw = replace(settings.raw(), zoom=False, consistent=False, flip=False)
+    raw = replace(settings.raw(), zoom=False, consistent=False, steady=0.0, flip=False)
     found: dict[str, float | None] = {}
     for choice in CHOICES:
         clicks, mask = Clicks(), np.zeros_like(truth)

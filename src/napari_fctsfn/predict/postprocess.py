@@ -90,6 +90,26 @@ def fill_small_holes(
     return filled
 
 
+def component(mask: NDArray[np.bool_], click: Click) -> NDArray[np.bool_]:
+    """The 8-connected component of a mask that a click lies on; nothing if it lies on none.
+
+    Parameters
+    ----------
+    mask : array of bool, shape (rows, columns)
+    click : Click
+        In coordinates of the mask, perhaps outside it.
+
+    Returns
+    -------
+    array of bool, same shape
+    """
+    if not click.inside((mask.shape[0], mask.shape[1])) or not mask[click.pixel]:
+        return np.zeros_like(mask)
+    joined, _ = label(mask, _EIGHT)
+    found: NDArray[np.bool_] = joined == joined[click.pixel]
+    return found
+
+
 def change_near(
     before: NDArray[np.bool_], after: NDArray[np.bool_], click: Click
 ) -> NDArray[np.bool_]:
@@ -114,8 +134,7 @@ def change_near(
     (row,), (column,) = _indices(Clicks([click]), (0, 0, *change.shape))
     if not change[row, column]:
         return before
-    joined, _ = label(change, _EIGHT)
-    near = joined == joined[row, column]
+    near = component(change, click)
     parts, _ = label(binary_opening(change, _EIGHT), _EIGHT)
     touched = np.unique(parts[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3])
     touched = touched[touched > 0]

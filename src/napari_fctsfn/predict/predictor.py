@@ -15,14 +15,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_fctsfn.clicks import Clicks, interaction_maps
+from napari_fctsfn.clicks import Click, Clicks, interaction_maps
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.models import LoadedModel, load_model, resolve_model
 from napari_fctsfn.predict import windows
 from napari_fctsfn.predict.consistency import Adjustment
 from napari_fctsfn.predict.engine import CELL, Engine, choose_device, resize
 from napari_fctsfn.predict.normalisation import Normalisation, as_rgb
-from napari_fctsfn.predict.postprocess import change_near, drop_unclicked, fill_small_holes
+from napari_fctsfn.predict.postprocess import (
+    change_near,
+    component,
+    drop_unclicked,
+    fill_small_holes,
+)
 from napari_fctsfn.predict.prediction import Prediction
 from napari_fctsfn.predict.region import Region
 from napari_fctsfn.predict.settings import Settings
@@ -221,8 +226,9 @@ class Predictor:
                 raise InputError("there is no click to segment from: give at least one")
             clicks.check_inside(current.shape)
             before = _as_region(previous, current.shape)
+            seen = previous if isinstance(previous, Prediction) else None
             prediction = self._fitting(
-                lambda: self._predict(current, clicks, before, settings, adjustment)
+                lambda: self._predict(current, clicks, before, seen, settings, adjustment)
             )
         return _kept(prediction, before, clicks) if keep else prediction
 
@@ -391,6 +397,7 @@ class Predictor:
         current: _Slice,
         clicks: Clicks,
         before: Region | None,
+        seen: Prediction | None,
         settings: Settings,
         adjustment: Adjustment | None,
     ) -> Prediction:
@@ -399,9 +406,12 @@ class Predictor:
         if before is None and settings.zoom:
             look = self._glance(current, look, clicks, settings)
             look = self._search(current, look, clicks, settings)
-        box = look.window.box
-        mask = self._postprocess(current, look.probability, box, clicks, settings)
-        return Prediction(mask, look.probability, box, current.shape, look.quality)
+        box, probability = look.window.box, look.probability
+        if seen is not None:
+            (last,) = clicks[len(clicks) - 1 :].scaled((1.0, 1.0), (box[0], box[1]))
+            probability = _steadied(probability, box, seen, last, settings.steady)
+        mask = self._postprocess(current, probability, box, clicks, settings)
+        return Prediction(mask, probability, box, current.shape, look.quality)
 
     def _window(
         self, current: _Slice, clicks: Clicks, before: Region | None, settings: Settings
@@ -560,6 +570,23 @@ def _kept(prediction: Prediction, before: Region | None, clicks: Clicks) -> Pred
     box = prediction.bbox
     (last,) = clicks[len(clicks) - 1 :].scaled((1.0, 1.0), (box[0], box[1]))
     return replace(prediction, mask=change_near(before.within(box), prediction.mask, last))
+
+
+def _steadied(
+    probability: NDArray[np.float32], box: Box, seen: Prediction, last: Click, share: float
+) -> NDArray[np.float32]:
+    """A probability that is drawn to the one before, but where the last click changes the mask.
+
+    What a click changes far away is less often right than what it changes there; where the
+    network is sure, it still does. Beyond the window before there is nothing to be drawn to.
+    """
+    here, there = windows.overlap(box, seen.bbox)
+    new, old = probability[here], seen.probability[there]
+    change = np.zeros(probability.shape, dtype=bool)
+    change[here] = (new > 0.5) != (old > 0.5)
+    drawn = probability.copy()
+    drawn[here] += np.float32(share) * (old - new)
+    return np.where(component(change, last), probability, drawn)
 
 
 def _seen(look: _Look, settings: Settings) -> Region | None:

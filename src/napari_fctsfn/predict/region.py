@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_fctsfn.predict.prediction import mask_box
-from napari_fctsfn.predict.windows import Box
+from napari_fctsfn.predict.windows import Box, overlap
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,8 @@ class Region:
     def within(self, box: Box) -> NDArray[np.bool_]:
         """The mask in another box."""
         part = np.zeros((box[2] - box[0], box[3] - box[1]), dtype=bool)
-        top, left = max(box[0], self.box[0]), max(box[1], self.box[1])
-        bottom, right = min(box[2], self.box[2]), min(box[3], self.box[3])
-        if top < bottom and left < right:
-            part[top - box[0] : bottom - box[0], left - box[1] : right - box[1]] = self.mask[
-                top - self.box[0] : bottom - self.box[0], left - self.box[1] : right - self.box[1]
-            ]
+        there, here = overlap(box, self.box)
+        part[there] = self.mask[here]
         return part
 
     def iou(self, other: Region) -> float:

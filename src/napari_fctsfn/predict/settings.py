@@ -20,6 +20,9 @@ class Settings:
         Look again at a window around the predicted object, at a finer scale.
     consistent : bool
         Adjust the mask where it contradicts a click (f-BRS).
+    steady : float
+        Share, 0..1, of the probability before the last click in the probability after it, but where
+        the mask's change hangs together with that click.
     flip : bool
         Average over the window and its mirror image, at twice the cost.
     graph_cut : bool
@@ -37,12 +40,14 @@ class Settings:
     Raises
     ------
     InputError
-        If the threshold is not between 0 and 1, the strength not above 0, or the extent below 0.
+        If the threshold is not between 0 and 1, the strength not above 0, `steady` not from 0 up to
+        1, or the extent below 0.
     """
 
     threshold: float = 0.5
     zoom: bool = True
     consistent: bool = True
+    steady: float = 0.3
     flip: bool = False
     graph_cut: bool = False
     graph_cut_strength: float = 1.0
@@ -58,7 +63,8 @@ class Settings:
                 f"graph_cut_strength must be above 0, not {self.graph_cut_strength!r}; "
                 f"set graph_cut to False to switch it off"
             )
-
+        if not 0 <= self.steady < 1:
+            raise InputError(f"steady must be at least 0 and below 1, not {self.steady!r}")
         if not 0 <= self.extent < math.inf:
             raise InputError(
                 f"extent must be a number of pixels, 0 if it is not known, not {self.extent!r}"
@@ -76,4 +82,5 @@ class Settings:
         The network looks at the whole image, and its mask is that of the graph cut and nothing
         else.
         """
-        return replace(self.raw(0.5), zoom=False, consistent=False, flip=False, graph_cut=True)
+        alone = replace(self.raw(0.5), zoom=False, consistent=False, steady=0.0, flip=False)
+        return replace(alone, graph_cut=True)

@@ -17,6 +17,9 @@ from napari_fctsfn.clicks import Clicks
 Box = tuple[int, int, int, int]
 """First row, first column, row after the last, column after the last."""
 
+Part = tuple[slice, slice]
+"""Index of an array's rows and columns."""
+
 CONTEXT = 2048
 """The first look sees the whole slice up to this many rows and columns, else so many around."""
 
@@ -111,6 +114,18 @@ def bounds(clicks: Clicks, mask_box: Box | None) -> Box:
     array = np.array(boxes)
     low, high = array[:, :2].min(axis=0), array[:, 2:].max(axis=0)
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
+
+def overlap(box: Box, other: Box) -> tuple[Part, Part]:
+    """What two boxes share, as indices of arrays that fill the one and the other."""
+    low = max(box[0], other[0]), max(box[1], other[1])
+    high = max(low[0], min(box[2], other[2])), max(low[1], min(box[3], other[3]))
+
+    def within(each: Box) -> Part:
+        rows, columns = (slice(low[i] - each[i], high[i] - each[i]) for i in (0, 1))
+        return rows, columns
+
+    return within(box), within(other)
 
 
 def _span(start: int, stop: int, length: int, need: float) -> tuple[int, int]:
