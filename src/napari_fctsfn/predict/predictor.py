@@ -198,7 +198,8 @@ class Predictor:
         clicks : Clicks
             All clicks on the object so far, in coordinates of the slice.
         previous : Prediction or array of bool, shape (rows, columns), optional
-            The mask before the last click, or any mask to be corrected.
+            The mask before the last click, or any mask to be corrected. Only to the probability of
+            a prediction the next one is drawn (`Settings.steady`).
         settings : Settings, optional
         keep : bool
             Whether the previous mask was drawn with care, so that it may change only where the
@@ -210,7 +211,7 @@ class Predictor:
         Returns
         -------
         Prediction
-            A pure function of image, clicks, previous mask, settings, `keep` and `adjustment`.
+            A pure function of image, clicks, `previous`, settings, `keep` and `adjustment`.
 
         Raises
         ------

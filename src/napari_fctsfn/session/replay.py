@@ -28,7 +28,7 @@ class Replayer:
 
     Appending a click predicts once; moving or deleting click i predicts from click i on; going back
     to clicks seen before predicts nothing. What is remembered never changes a mask, since a
-    prediction depends on nothing but the image, the clicks, the previous mask and the settings.
+    prediction depends on nothing but the image, the clicks, the one before and the settings.
 
     Parameters
     ----------
