@@ -281,6 +281,7 @@ def test_the_protocols_score_what_they_should() -> None:
         graph_cut_strength=2.0,
         zoom=False,
         consistent=False,
+        steady=0,
         drop_unclicked=False,
         fill_holes=False,
     )
