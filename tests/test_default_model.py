@@ -59,7 +59,7 @@ def test_moving_the_click_to_another_object_moves_the_mask(predictor, nuclei):
 
 
 def test_glances_find_small_things_in_a_large_view(predictor, nuclei, monkeypatch):
-    borders = ((400, 500), (600, 300))
+    borders = ((900, 900), (900, 900))
     picture, labels = np.pad(nuclei[0], borders, mode="reflect"), np.pad(nuclei[1], borders)
     predictor.set_image(picture)
     objects = [labels == value for value in largest_apart(labels, 12)]
@@ -72,7 +72,7 @@ def test_glances_find_small_things_in_a_large_view(predictor, nuclei, monkeypatc
 
     with_glances = quality()
     monkeypatch.setattr("napari_fctsfn.predict.predictor._GLANCES", ())
-    assert with_glances > quality() + 0.05
+    assert with_glances > quality() + 0.2
 
 
 def test_a_known_size_draws_first_masks_to_it(predictor, nuclei):
