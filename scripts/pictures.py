@@ -116,6 +116,7 @@ def _fine_tune(viewer: Any, dock: Any) -> None:
     viewer.layers.clear()
     viewer.add_image(parts[0], name="nuclei")
     viewer.add_labels(parts[1], name="corrected")
+    viewer.dims.set_current_step(0, 2)
     dock.add_layers()
     assert dock.wait_idle(60_000)
     dock.base.setCurrentText("photo")
