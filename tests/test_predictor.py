@@ -17,7 +17,7 @@ from napari_fctsfn.errors import InputError
 from napari_fctsfn.models import LoadedModel, ModelCard
 from napari_fctsfn.network import PAPER_NETWORKS, NetworkConfig, build_network, paper_config
 from napari_fctsfn.predict import Normalisation, Prediction, Predictor, Settings, windows
-from napari_fctsfn.predict.predictor import _steadied
+from napari_fctsfn.predict.postprocess import steadied
 from napari_fctsfn.predict.region import Region
 
 TINY = NetworkConfig(
@@ -105,7 +105,7 @@ def test_a_probability_is_drawn_to_the_one_before_but_at_the_click(boxes, share,
         for b in (box, other)
     )
     seen = Prediction(old > 0.5, old, other, (20, 20))
-    found = _steadied(new, box, seen, Click(*click), share)
+    found = steadied(new, box, seen, Click(*click), share)
 
     def before(row, column):
         row, column = row + box[0] - other[0], column + box[1] - other[1]

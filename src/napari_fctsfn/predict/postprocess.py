@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_opening, label
 
 from napari_fctsfn.clicks import Click, Clicks
-from napari_fctsfn.predict.prediction import mask_box
+from napari_fctsfn.predict.prediction import Prediction, mask_box
+from napari_fctsfn.predict.windows import Box, overlap
 
 _EIGHT = np.ones((3, 3), dtype=bool)
 
@@ -108,6 +109,40 @@ def component(mask: NDArray[np.bool_], click: Click) -> NDArray[np.bool_]:
     joined, _ = label(mask, _EIGHT)
     found: NDArray[np.bool_] = joined == joined[click.pixel]
     return found
+
+
+def steadied(
+    probability: NDArray[np.float32], box: Box, before: Prediction, last: Click, share: float
+) -> NDArray[np.float32]:
+    """A probability that is drawn to the one before, but where the last click changes the mask.
+
+    What a click changes far away is less often right than what it changes there; where the
+    network is sure, it still does. Beyond the window before there is nothing to be drawn to.
+
+    Parameters
+    ----------
+    probability : array of float32, shape (rows, columns) of the box
+        Foreground, 0..1.
+    box : (int, int, int, int)
+        Rows and columns of the slice, half-open.
+    before : Prediction
+        Of the same slice.
+    last : Click
+        In coordinates of the box, perhaps outside it.
+    share : float
+        What the one before counts, 0..1.
+
+    Returns
+    -------
+    array of float32, same shape
+    """
+    here, there = overlap(box, before.bbox)
+    new, old = probability[here], before.probability[there]
+    change = np.zeros(probability.shape, dtype=bool)
+    change[here] = (new > 0.5) != (old > 0.5)
+    drawn = probability.copy()
+    drawn[here] += np.float32(share) * (old - new)
+    return np.where(component(change, last), probability, drawn)
 
 
 def change_near(

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_fctsfn.clicks import Click, Clicks, interaction_maps
+from napari_fctsfn.clicks import Clicks, interaction_maps
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.models import LoadedModel, load_model, resolve_model
 from napari_fctsfn.predict import windows
@@ -24,9 +24,9 @@ from napari_fctsfn.predict.engine import CELL, Engine, choose_device, resize
 from napari_fctsfn.predict.normalisation import Normalisation, as_rgb
 from napari_fctsfn.predict.postprocess import (
     change_near,
-    component,
     drop_unclicked,
     fill_small_holes,
+    steadied,
 )
 from napari_fctsfn.predict.prediction import Prediction
 from napari_fctsfn.predict.region import Region
@@ -410,7 +410,7 @@ class Predictor:
         box, probability = look.window.box, look.probability
         if seen is not None:
             (last,) = clicks[len(clicks) - 1 :].scaled((1.0, 1.0), (box[0], box[1]))
-            probability = _steadied(probability, box, seen, last, settings.steady)
+            probability = steadied(probability, box, seen, last, settings.steady)
         mask = self._postprocess(current, probability, box, clicks, settings)
         return Prediction(mask, probability, box, current.shape, look.quality)
 
@@ -571,23 +571,6 @@ def _kept(prediction: Prediction, before: Region | None, clicks: Clicks) -> Pred
     box = prediction.bbox
     (last,) = clicks[len(clicks) - 1 :].scaled((1.0, 1.0), (box[0], box[1]))
     return replace(prediction, mask=change_near(before.within(box), prediction.mask, last))
-
-
-def _steadied(
-    probability: NDArray[np.float32], box: Box, seen: Prediction, last: Click, share: float
-) -> NDArray[np.float32]:
-    """A probability that is drawn to the one before, but where the last click changes the mask.
-
-    What a click changes far away is less often right than what it changes there; where the
-    network is sure, it still does. Beyond the window before there is nothing to be drawn to.
-    """
-    here, there = windows.overlap(box, seen.bbox)
-    new, old = probability[here], seen.probability[there]
-    change = np.zeros(probability.shape, dtype=bool)
-    change[here] = (new > 0.5) != (old > 0.5)
-    drawn = probability.copy()
-    drawn[here] += np.float32(share) * (old - new)
-    return np.where(component(change, last), probability, drawn)
 
 
 def _seen(look: _Look, settings: Settings) -> Region | None:
