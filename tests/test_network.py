@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -17,6 +20,16 @@ SMALL = NetworkConfig(
     fusion_blocks=1,
     bottleneck_channels=(8, 6, 5, 3),
 )
+OTHERS = [
+    replace(SMALL, interaction_depth=1, encoding="disks"),
+    replace(SMALL, interaction_depth=3, encoding="distance"),
+    replace(SMALL, bottleneck_channels=(8, 6, 5), encoding="bounded"),
+    replace(SMALL, bottleneck_channels=(8, 6), refiner_blocks=1),
+]
+"""What was searched among beside widths (docs/quality.md)."""
+
+ENCODED = {"both": 7, "distance": 3, "bounded": 5, "disks": 3}
+"""Channels of encoded maps with the previous mask."""
 
 
 def conv(inputs: int, outputs: int, kernel: int, rows: int) -> int:
@@ -24,28 +37,33 @@ def conv(inputs: int, outputs: int, kernel: int, rows: int) -> int:
     return inputs * outputs * kernel**2 * rows**2
 
 
-def lite_click_operations(config: NetworkConfig, n: int, encoded: int = 7) -> int:
+def lite_click_operations(config: NetworkConfig, n: int) -> int:
     """Multiplications of one click in an n x n image, from the formulas in lite.py."""
     a = config.interaction_channels
     width = config.fusion_channels
-    *widths, full = config.bottleneck_channels
+    widths, full = config.bottleneck_channels[:3], config.bottleneck_channels[3:]
+    encoded = ENCODED[config.encoding]
     total = conv(encoded, a[0], 3, n // 2)
     for stage in range(1, 5):
         rows = n >> (stage + 1)
-        total += conv(a[stage - 1], a[stage], 3, rows) + conv(a[stage], a[stage], 3, rows)
+        total += conv(a[stage - 1], a[stage], 3, rows)
+        total += (config.interaction_depth - 1) * conv(a[stage], a[stage], 3, rows)
     block = width * 25 + width**2
     total += conv(a[4], width, 1, n // 32) + 2 * block * (n // 32) ** 2 + width**2
     total += conv(a[3], width, 1, n // 16) + config.fusion_blocks * block * (n // 16) ** 2
     total += conv(width, 1, 1, n // 16)
     coarser = width
-    for stride, interaction, here in zip((8, 4, 2), (a[2], a[1], a[0]), widths, strict=True):
+    for stride, interaction, here in zip((8, 4, 2), (a[2], a[1], a[0]), widths, strict=False):
         rows = n // stride
         total += conv(coarser, here, 1, rows // 2) + conv(interaction, here, 1, rows)
         total += conv(here, here, 3, rows)
         total += config.refiner_blocks * (here * 25 + here**2) * rows**2
         coarser = here
+    if not full:
+        return total + conv(coarser, 1, 3, rows)
+    (last,) = full
     return (
-        total + conv(coarser, 4 * full, 1, n // 2) + conv(encoded, full, 1, n) + conv(full, 1, 3, n)
+        total + conv(coarser, 4 * last, 1, n // 2) + conv(encoded, last, 1, n) + conv(last, 1, 3, n)
     )
 
 
@@ -88,6 +106,7 @@ def counted(config: NetworkConfig, n: int) -> tuple[int, int]:
     [
         (NetworkConfig(), lite_click_operations),
         (SMALL, lite_click_operations),
+        *((config, lite_click_operations) for config in OTHERS),
         (NetworkConfig.vgg16(), vgg16_click_operations),
         (NetworkConfig.vgg16(256), vgg16_click_operations),
     ],
@@ -127,7 +146,7 @@ def test_split_convolution_equals_convolution_of_the_concatenation():
     torch.testing.assert_close(joint, whole(torch.cat([image, interaction], dim=1)))
 
 
-@pytest.mark.parametrize("config", [SMALL, NetworkConfig.vgg16(32)], ids=["lite", "vgg16"])
+@pytest.mark.parametrize("config", [SMALL, *OTHERS, NetworkConfig.vgg16(32)])
 def test_clicks_on_kept_features_equal_the_whole_network(config):
     torch.manual_seed(1)
     network = build_network(config).eval()
@@ -142,7 +161,7 @@ def test_clicks_on_kept_features_equal_the_whole_network(config):
     assert features.nbytes == sum(t.nbytes for t in (*features.fusion, *features.refiner))
 
 
-@pytest.mark.parametrize("config", [SMALL, NetworkConfig.vgg16(32)], ids=["lite", "vgg16"])
+@pytest.mark.parametrize("config", [SMALL, *OTHERS, NetworkConfig.vgg16(32)])
 def test_every_parameter_learns(config):
     torch.manual_seed(2)
     network = build_network(config)
@@ -151,6 +170,25 @@ def test_every_parameter_learns(config):
     (scores.logit.square().mean() + scores.coarse.square().mean()).backward()
     without = [name for name, p in network.named_parameters() if p.grad is None]
     assert without == []
+
+
+@pytest.mark.parametrize("encoding", ENCODED)
+def test_encodings_of_a_distance(encoding):
+    distances = [0.0, 5.0, 5.1, 255.0]
+    maps = torch.tensor(distances).expand(1, 3, 1, -1).clone()
+    maps[:, 1], maps[:, 2] = 255.0, 0.25
+    stream = build_network(replace(SMALL, encoding=encoding)).interaction_stream
+    parts = {
+        "distance": [[1 - d / 255 for d in distances]],
+        "bounded": [[math.exp(-d / length) for d in distances] for length in (6, 40)],
+        "disks": [[float(d <= 5) for d in distances]],
+    }
+    positive = [*parts["distance"], *parts["bounded"]] if encoding == "both" else parts[encoding]
+    (encoded,) = stream.encode(maps)
+    torch.testing.assert_close(encoded[0:-1:2, 0], torch.tensor(positive))
+    torch.testing.assert_close(encoded[1:-1:2], encoded[:-1:2, :, 3:].expand(-1, -1, 4))
+    assert encoded[-1].unique().tolist() == [0.25]
+    assert stream.encoded_channels == len(encoded) == ENCODED[encoding]
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 63, 64), (1, 1, 64, 64), (3, 64, 64), (1, 3, 0, 64)])
@@ -176,6 +214,10 @@ def test_maps_that_do_not_fit_are_refused():
         {"fusion_blocks": "four"},
         {"refiner_blocks": -1},
         {"refiner_blocks": 1, "bottleneck_channels": []},
+        {"bottleneck_channels": [8]},
+        {"interaction_depth": 0},
+        {"encoding": "gaussian"},
+        {"backbone": "vgg16", "encoding": "disks"},
         {"interaction_channels": [1, 2]},
         {"interaction_channels": 5},
         {"bottleneck_channels": [1, 2, 3, 10**6]},
@@ -190,7 +232,10 @@ def test_configurations_out_of_range_are_refused_before_anything_is_built(values
 
 @pytest.mark.parametrize(
     "config",
-    [NetworkConfig(), SMALL, NetworkConfig(refiner_blocks=2, stride=8), NetworkConfig.vgg16(64)],
+    [
+        *(NetworkConfig(), SMALL, *OTHERS),
+        *(NetworkConfig(refiner_blocks=2, stride=8), NetworkConfig.vgg16(64)),
+    ],
 )
 def test_configuration_round_trip(config):
     assert NetworkConfig.from_dict(config.to_dict()) == config

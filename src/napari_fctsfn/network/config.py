@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 Backbone = Literal["vgg16", "lite"]
 Interaction = Literal["stream", "resized", "layerwise"]
+Encoding = Literal["both", "distance", "bounded", "disks"]
 
 _LARGEST_WIDTH = 4096
 _MOST_BLOCKS = 32
@@ -39,10 +40,18 @@ class NetworkConfig:
         Channels of the fusion net; for ``vgg16`` those of fc6 and fc7 (4096 as published).
     fusion_blocks : int
         ``lite`` only: depthwise-separable blocks of the fusion net at stride 16.
+    interaction_depth : int
+        ``lite`` only: convolutions of each block of the interaction stream but the first, which has
+        one.
+    encoding : {"both", "distance", "bounded", "disks"}
+        ``lite`` only: how the distance to the nearest click enters. ``distance``: in parts of 255
+        pixels, as in the paper (section 3.1). ``bounded``: as two exponentials of it, 6 and 40
+        pixels long. ``disks``: whether it is at most 5 pixels. ``both``: the first two.
     bottleneck_channels : tuple of int
-        Channels of the bottleneck fusion layers. ``lite``: at strides 8, 4, 2 and 1. ``vgg16``: one
-        number for all scales (60 as published). None at all: there is no refiner, and the result
-        is the upsampled coarse score (a TSLFN).
+        Channels of the bottleneck fusion layers. ``lite``: at strides 8, 4, 2 and 1, or only the
+        first two or three of them: the result is upsampled from there. ``vgg16``: one number for
+        all scales (60 as published). None at all: there is no refiner, and the result is the
+        upsampled coarse score (a TSLFN).
     refiner_blocks : int
         ``lite`` only: depthwise-separable blocks behind each bottleneck fusion layer but that of
         full resolution.
@@ -90,6 +99,8 @@ class NetworkConfig:
     stride: int = _OWN
     image_model: str = ""
     caffe: bool = False
+    interaction_depth: int = 2
+    encoding: Encoding = "both"
 
     def __post_init__(self) -> None:
         if self.backbone not in ("vgg16", "lite"):
@@ -110,6 +121,11 @@ class NetworkConfig:
                 f"known are 'stream', 'resized' and 'layerwise'"
             )
         fewest = 0 if self.interaction == "stream" else 1
+        if self.encoding not in ("both", "distance", "bounded", "disks"):
+            raise ValueError(
+                f"unknown encoding {self.encoding!r}; "
+                f"known are 'both', 'distance', 'bounded' and 'disks'"
+            )
         if type(self.stream_blocks) is not int or not fewest <= self.stream_blocks <= 5:
             raise ValueError(
                 f"stream_blocks of a network with interaction {self.interaction!r} must be from "
@@ -131,10 +147,9 @@ class NetworkConfig:
     def _check_widths(self) -> None:
         lite = self.backbone == "lite"
         stages = self.stream_blocks if lite and self.interaction != "resized" else 0
-        scales = 4 if lite else 1
         for name, lengths in (
             ("interaction_channels", (stages,)),
-            ("bottleneck_channels", (scales, 0)),
+            ("bottleneck_channels", (4, 3, 2, 0) if lite else (1, 0)),
         ):
             if len(getattr(self, name)) not in lengths:
                 raise ValueError(
@@ -148,6 +163,11 @@ class NetworkConfig:
             blocks = getattr(self, name)
             if type(blocks) is not int or not 0 <= blocks <= _MOST_BLOCKS:
                 raise ValueError(f"{name} must be from 0 to {_MOST_BLOCKS}, not {blocks!r}")
+        depth = self.interaction_depth
+        if type(depth) is not int or not 1 <= depth <= _MOST_BLOCKS:
+            raise ValueError(f"interaction_depth must be from 1 to {_MOST_BLOCKS}, not {depth!r}")
+        if not lite and (depth != 2 or self.encoding != "both"):
+            raise ValueError("interaction_depth and encoding are for lite networks only")
         if self.refiner_blocks and not (lite and self.refines):
             raise ValueError("refiner_blocks are for lite networks with a refiner only")
         own = _OWN_VALUES[self.backbone]["stream_blocks"]
@@ -222,6 +242,8 @@ class NetworkConfig:
             "refiner_blocks": 0,
             "interaction": "stream",
             "caffe": False,
+            "interaction_depth": 2,
+            "encoding": "both",
             **_OWN_VALUES[self.backbone],
         }
         return {

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from napari_fctsfn.network.config import NetworkConfig
+from napari_fctsfn.network.config import Encoding, NetworkConfig
 from napari_fctsfn.network.fctsfn import Fusion, Refiner, Unrefined
 from napari_fctsfn.network.layers import (
     Resized,
@@ -28,6 +28,9 @@ STEM_CHANNELS = 8
 
 _DECAYS = (6.0, 40.0)
 """Lengths, in pixels, of the bounded encodings exp(-d / length) of a distance map."""
+
+_DISK = 5
+"""Radius of a disk, in pixels."""
 
 
 class ImageStream(nn.Module):
@@ -78,27 +81,39 @@ class InteractionStream(nn.Module):
         2, or 3 with the previous mask.
     channels : tuple of int
         Channels at strides 2, 4, 8, 16 and 32.
+    depth : int
+        Convolutions of each stage but the first.
+    encoding : {"both", "distance", "bounded", "disks"}
+        See `NetworkConfig`.
     """
 
-    def __init__(self, map_channels: int, channels: tuple[int, ...]) -> None:
+    def __init__(
+        self, map_channels: int, channels: tuple[int, ...], depth: int, encoding: Encoding
+    ) -> None:
         super().__init__()
-        self.encoded_channels = 2 * (1 + len(_DECAYS)) + (map_channels - 2)
+        self.encoding = encoding
+        encodings = {"both": 1 + len(_DECAYS), "bounded": len(_DECAYS)}.get(encoding, 1)
+        self.encoded_channels = 2 * encodings + (map_channels - 2)
         stages = []
         inputs = self.encoded_channels
         for stage, outputs in enumerate(channels):
             first = conv_norm(inputs, outputs, 3, stride=2)
-            stages.append(
-                first if stage == 0 else nn.Sequential(first, conv_norm(outputs, outputs))
-            )
+            more = [conv_norm(outputs, outputs) for _ in range(depth - 1)]
+            stages.append(first if stage == 0 else nn.Sequential(first, *more))
             inputs = outputs
         self.stages = nn.ModuleList(stages)
 
-    @staticmethod
-    def encode(maps: Tensor) -> Tensor:
-        """Distances (0..255) as one global and two local bounded encodings; the mask as it is."""
+    def encode(self, maps: Tensor) -> Tensor:
+        """Distances (0..255) in their encoding, each from 0 to 1 at a click; the mask as it is."""
         distance = maps[:, :2]
-        local = [torch.exp(distance * (-1 / length)) for length in _DECAYS]
-        return torch.cat([1 - distance / 255, *local, maps[:, 2:]], dim=1)
+        encoded = []
+        if self.encoding in ("both", "distance"):
+            encoded.append(1 - distance / 255)
+        if self.encoding in ("both", "bounded"):
+            encoded += [torch.exp(distance * (-1 / length)) for length in _DECAYS]
+        if self.encoding == "disks":
+            encoded.append((distance <= _DISK).to(maps.dtype))
+        return torch.cat([*encoded, maps[:, 2:]], dim=1)
 
     def forward(self, maps: Tensor) -> list[Tensor]:
         """Encoded maps and the five stages' features, finest first."""
@@ -220,6 +235,10 @@ class LiteFusion(Fusion):
         return score
 
 
+_REFINED = (3, 2, 1)
+"""Levels of the streams that are refined at, before full resolution: strides 8, 4 and 2."""
+
+
 class _RefineStage(nn.Module):
     """A bottleneck fusion layer: both streams and the coarser features, then convolutions."""
 
@@ -238,8 +257,15 @@ class _RefineStage(nn.Module):
         return refined
 
 
+def to_full_resolution(config: NetworkConfig) -> bool:
+    """Whether the refiner's last bottleneck fusion layer is at stride 1."""
+    return len(config.bottleneck_channels) > len(_REFINED)
+
+
 class LiteRefiner(Refiner):
     """Top-down multi-scale refinement at strides 8, 4 and 2, sub-pixel step to full resolution.
+
+    With fewer bottleneck fusion layers it ends at stride 2 or 4, and the logit is upsampled.
 
     Parameters
     ----------
@@ -257,7 +283,8 @@ class LiteRefiner(Refiner):
         interaction_channels: Sequence[int],
     ) -> None:
         super().__init__()
-        *widths, full = config.bottleneck_channels
+        widths = config.bottleneck_channels[: len(_REFINED)]
+        self.levels = _REFINED[: len(widths)]
         coarser = [config.fusion_channels, *widths[:-1]]
         self.stages = nn.ModuleList(
             _RefineStage(
@@ -267,19 +294,22 @@ class LiteRefiner(Refiner):
                 width,
                 config.refiner_blocks,
             )
-            for level, below, width in zip((3, 2, 1), coarser, widths, strict=True)
+            for level, below, width in zip(self.levels, coarser, widths, strict=True)
         )
-        self.subpixel = nn.Sequential(nn.Conv2d(widths[-1], 4 * full, 1), nn.PixelShuffle(2))
-        self.bottleneck = SplitConv2d(STEM_CHANNELS, interaction_channels[0], full, 1)
-        self.score = nn.Conv2d(full, 1, 3, padding=1)
+        last = config.bottleneck_channels[-1]
+        self.full = to_full_resolution(config)
+        if self.full:
+            self.subpixel = nn.Sequential(nn.Conv2d(widths[-1], 4 * last, 1), nn.PixelShuffle(2))
+            self.bottleneck = SplitConv2d(STEM_CHANNELS, interaction_channels[0], last, 1)
+        self.score = nn.Conv2d(last, 1, 3, padding=1)
 
     def image_halves(self, levels: list[Tensor]) -> tuple[Tensor, ...]:
         """Image halves of the bottleneck fusion layers at strides 8, 4, 2 and 1."""
         halves = [
             cast(_RefineStage, stage).bottleneck.image_half(levels[level])
-            for stage, level in zip(self.stages, (3, 2, 1), strict=True)
+            for stage, level in zip(self.stages, self.levels, strict=True)
         ]
-        return (*halves, self.bottleneck.image_half(levels[0]))
+        return (*halves, self.bottleneck.image_half(levels[0])) if self.full else tuple(halves)
 
     def forward(
         self,
@@ -289,19 +319,24 @@ class LiteRefiner(Refiner):
         coarse: Tensor,
     ) -> Tensor:
         """Refined logit: a correction added to the coarse score."""
-        *halves, full = image_halves
         features = fused
-        for stage, half, level in zip(self.stages, halves, (3, 2, 1), strict=True):
+        for stage, half, level in zip(self.stages, image_halves, self.levels, strict=False):
             features = stage(half, interaction[level], features)
-        fine = torch.relu(self.subpixel(features) + self.bottleneck(full, interaction[0]))
-        logit: Tensor = self.score(fine) + coarse
-        return logit
+        if self.full:
+            fine = self.bottleneck(image_halves[-1], interaction[0])
+            features = torch.relu(self.subpixel(features) + fine)
+        correction: Tensor = self.score(features)
+        if not self.full:
+            correction = upsample(correction, (coarse.shape[2], coarse.shape[3]))
+        return correction + coarse
 
 
 def parts(config: NetworkConfig) -> tuple[nn.Module, nn.Module, Fusion, Refiner]:
     """Image stream, interaction stream, fusion net and refiner for `config`."""
     kept, blocks = config.image_blocks, config.stream_blocks
-    stream = InteractionStream(config.map_channels, config.interaction_channels)
+    stream = InteractionStream(
+        config.map_channels, config.interaction_channels, config.interaction_depth, config.encoding
+    )
     interaction: nn.Module = stream
     interaction_channels = [stream.encoded_channels, *config.interaction_channels]
     if config.interaction == "resized":
@@ -309,9 +344,10 @@ def parts(config: NetworkConfig) -> tuple[nn.Module, nn.Module, Fusion, Refiner]
         interaction_channels = [stream.encoded_channels] * (blocks + 1)
     pyramid = create_pyramid(config.image_model, 3 if kept else 3 + stream.encoded_channels)
     image_channels = list(pyramid.feature_info.channels())
-    half = len(image_channels) < STAGES
-    if half:
+    half = False
+    if len(image_channels) < STAGES:
         image_channels.insert(0, 2 * STEM_CHANNELS)
+        half = config.refines
     backbone: Any = pyramid
     tail = None
     if kept < STAGES:
@@ -320,7 +356,7 @@ def parts(config: NetworkConfig) -> tuple[nn.Module, nn.Module, Fusion, Refiner]
         LiteRefiner(config, image_channels, interaction_channels) if config.refines else Unrefined()
     )
     return (
-        ImageStream(backbone, scaling(pyramid), config.refines, half and config.refines),
+        ImageStream(backbone, scaling(pyramid), half or to_full_resolution(config), half),
         interaction,
         LiteFusion(config, image_channels, interaction_channels, tail),
         refiner,
