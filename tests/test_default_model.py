@@ -137,10 +137,10 @@ def test_weights_converted_once_answer_like_weights_converted_at_every_look(monk
     image = torch.rand(1, 3, 96, 128, generator=generator)
     maps = 100 * torch.rand(1, 3, 96, 128, generator=generator)
     once = engine.Engine(network, torch.device("cpu"), 128)
-    probability, quality = once.look(once.features("picture", lambda: image), maps)
+    ((probability, quality),) = once.look(once.features("picture", lambda: image), maps)
     monkeypatch.setattr(engine, "convert_weights", lambda network, dtype: None)
     always = engine.Engine(network, torch.device("cpu"), 128)
-    expected = always.look(always.features("picture", lambda: image), maps)
+    (expected,) = always.look(always.features("picture", lambda: image), maps)
     assert torch.equal(probability, expected[0])
     assert quality == expected[1]
 

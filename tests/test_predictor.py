@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from napari_fctsfn.clicks import Click, Clicks
+from napari_fctsfn.clicks import Click, Clicks, interaction_maps
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.models import LoadedModel, ModelCard
 from napari_fctsfn.network import PAPER_NETWORKS, NetworkConfig, build_network, paper_config
@@ -309,6 +309,26 @@ def test_small_changes_of_the_object_keep_the_window():
         windows.around((1000, 1000), (400 + d, 300, 500 + d, 420), 384).box for d in range(-3, 4)
     ]
     assert len(set(kept)) <= 2
+
+
+@pytest.mark.parametrize("consistent", [False, True])
+def test_windows_looked_at_together_answer_like_each_alone(predictor, consistent):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(3, 3, 60, 90, generator=generator)
+    clicks = Clicks([Click(10, 20), Click(30, 50, False), Click(50, 80)])
+    maps = torch.from_numpy(interaction_maps(clicks, (60, 90)))[None]
+    maps = torch.cat([maps, torch.zeros(1, 1, 60, 90)], dim=1).repeat(3, 1, 1, 1)
+    maps[1, :2] += 20  # no click is in sight of the second window
+    engine = predictor._engine
+    together = engine.look(engine.features("together", lambda: images), maps, consistent)
+    plain = engine.look(engine.features("together", lambda: images), maps)
+    for i, (probability, quality) in enumerate(together):
+        features = engine.features(i, lambda i=i: images[i : i + 1])
+        ((alone, its_quality),) = engine.look(features, maps[i : i + 1], consistent)
+        np.testing.assert_allclose(probability, alone, atol=0.02)
+        np.testing.assert_equal(quality, its_quality)
+        changed = not torch.equal(probability, plain[i][0])
+        assert changed == (consistent and i != 1)
 
 
 def test_the_features_of_named_slices_are_found_again(predictor, picture, monkeypatch):

@@ -42,6 +42,13 @@ class ImageFeatures:
             self.size,
         )
 
+    def one(self, index: int) -> ImageFeatures:
+        """Features of one image of a batch, without copying."""
+        place = slice(index, index + 1)
+        return ImageFeatures(
+            tuple(t[place] for t in self.fusion), tuple(t[place] for t in self.refiner), self.size
+        )
+
 
 class Scores(NamedTuple):
     """Output of a click.
@@ -61,6 +68,12 @@ class Scores(NamedTuple):
     coarse: Tensor
     quality: Tensor | None = None
 
+    def each(self) -> list[Scores]:
+        """Those of each image of the batch, a batch of one."""
+        qualities = [None] * len(self.logit) if self.quality is None else self.quality.split(1)
+        parts = zip(self.logit.split(1), self.coarse.split(1), qualities, strict=True)
+        return [Scores(*part) for part in parts]
+
 
 class Fused(NamedTuple):
     """What both streams give together, before refinement.
@@ -78,6 +91,12 @@ class Fused(NamedTuple):
     features: Tensor
     coarse: Tensor
     interaction: list[Tensor]
+
+    def one(self, index: int) -> Fused:
+        """Those of one image of a batch, without copying."""
+        place = slice(index, index + 1)
+        levels = [level[place] for level in self.interaction]
+        return Fused(self.features[place], self.coarse[place], levels)
 
 
 class Fusion(nn.Module):

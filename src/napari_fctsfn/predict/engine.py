@@ -125,9 +125,9 @@ class Engine:
         Parameters
         ----------
         key : hashable
-            Stands for the content of the image and its window.
+            Stands for the content of the image and its windows.
         make_image : callable
-            Gives a Tensor of shape (1, 3, rows, columns), RGB, 0..1; called only when needed.
+            Gives a Tensor of shape (windows, 3, rows, columns), RGB, 0..1; called only when needed.
         """
         found = self.cache.get(key)
         if found is None:
@@ -141,48 +141,53 @@ class Engine:
         maps: Tensor,
         consistent: bool = False,
         adjustment: Adjustment | None = None,
-    ) -> tuple[Tensor, float]:
-        """Foreground probability of a click.
+    ) -> list[tuple[Tensor, float]]:
+        """Foreground probability of a click in each of the windows that were encoded together.
 
         Parameters
         ----------
         features : ImageFeatures
-        maps : Tensor, shape (1, 2 or 3, rows, columns)
+        maps : Tensor, shape (windows, 2 or 3, rows, columns)
             Interaction maps and previous mask; padded here as the image was.
         consistent : bool
-            Whether the mask is adjusted where it contradicts a click.
+            Whether a mask is adjusted where it contradicts a click.
         adjustment : Adjustment, optional
-            From `fit`; the mask is then not adjusted to clicks.
+            From `fit`; the masks are then not adjusted to clicks.
 
         Returns
         -------
-        probability : Tensor of float32, shape (rows, columns), on the CPU
-        quality : float
-            Predicted IoU, 0..1; not a number where the network predicts none.
+        list of (Tensor of float32, shape (rows, columns), on the CPU; float)
+            Of each window the probability and the predicted IoU, 0..1, which is not a number where
+            the network predicts none.
         """
         rows, columns = maps.shape[2:]
         padded = self._padded(maps)
         network = self._network
 
-        def compute() -> Scores:
+        def compute() -> list[Scores]:
             fused = network.fuse(features, padded)
             if adjustment is not None:
-                return adjustment.refine(network, features, fused)
-            scores = network.refine(features, fused)
+                return adjustment.refine(network, features, fused).each()
+            every = network.refine(features, fused).each()
             if not consistent:
-                return scores
+                return every
             # The distance to a click is zero there; padding repeats the border.
             clicks = padded[:, :2] == 0
             clicks[:, :, rows:] = clicks[:, :, :, columns:] = False
             positive, negative = clicks[:, :1] & ~clicks[:, 1:], clicks[:, 1:] & ~clicks[:, :1]
-            if not contradicted(scores.logit, positive, negative):
-                return scores
-            return adjust(network, features, fused, positive, negative)
+            for i, scores in enumerate(every):
+                here = positive[i : i + 1], negative[i : i + 1]
+                if contradicted(scores.logit, *here):
+                    every[i] = adjust(network, features.one(i), fused.one(i), *here)
+            return every
 
-        scores = self._run(compute)
-        probability = scores.logit[0, 0, :rows, :columns].float().sigmoid().cpu()
-        quality = scores.quality
-        return probability, math.nan if quality is None else float(quality.float().sigmoid())
+        return [
+            (
+                scores.logit[0, 0, :rows, :columns].float().sigmoid().cpu(),
+                math.nan if scores.quality is None else float(scores.quality.float().sigmoid()),
+            )
+            for scores in self._run(compute)
+        ]
 
     def describe(self, features: ImageFeatures, size: tuple[int, int]) -> NDArray[np.float32]:
         """Image features of all depths but the finest, side by side.

@@ -18,6 +18,7 @@ from torch import Tensor
 from napari_fctsfn.clicks import Clicks, interaction_maps
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.models import LoadedModel, load_model, resolve_model
+from napari_fctsfn.network import ImageFeatures
 from napari_fctsfn.predict import windows
 from napari_fctsfn.predict.consistency import Adjustment
 from napari_fctsfn.predict.engine import CELL, Engine, choose_device, resize
@@ -181,7 +182,7 @@ class Predictor:
             current = self._current()
             if max(current.shape) <= windows.CONTEXT:
                 box = (0, 0, *current.shape)
-                self._features(current, Window.over(box, self._engine.input_size))
+                self._features(current, [Window.over(box, self._engine.input_size)])
 
     def predict(
         self,
@@ -271,7 +272,7 @@ class Predictor:
                     before = _as_region(previous, current.shape)
                     window = self._window(current, clicks, before, settings)
                     maps = self._maps(window, clicks, before)
-                    looks.append((self._features(current, window), maps))
+                    looks.append((self._features(current, [window]), maps))
                     shown.append(_shown(known, window))
                 return self._engine.fit(looks, shown)
 
@@ -306,7 +307,7 @@ class Predictor:
             window = Window.over(box, self._engine.input_size)
             size = (math.ceil(window.rows / CELL), math.ceil(window.columns / CELL))
             return self._fitting(
-                lambda: self._engine.describe(self._features(current, window), size)
+                lambda: self._engine.describe(self._features(current, [window]), size)
             )
 
     def finish(
@@ -436,12 +437,14 @@ class Predictor:
         row, column = clicks.pixels()[0]
         point = (int(row), int(column), int(row) + 1, int(column) + 1)
         sides = [*_GLANCES, *([2 * settings.extent] if settings.extent else [])]
-        found = {look.window.box: look}
-        for side in sides:
-            window = windows.beside(current.shape, point, side, _GLANCE_SIZE)
-            if window.box not in found:
-                found[window.box] = self._look(current, window, clicks, None, settings)
-        looks = list(found.values())
+        glances = [windows.beside(current.shape, point, side, _GLANCE_SIZE) for side in sides]
+        different = {each.box: each for each in glances if each.box != look.window.box}
+        alike: dict[tuple[int, int], list[Window]] = {}
+        for each in different.values():
+            alike.setdefault((each.rows, each.columns), []).append(each)
+        # Those of one size are looked at together, which costs less than one after the other.
+        together = [self._looks(current, group, clicks, None, settings) for group in alike.values()]
+        looks = [look, *itertools.chain(*together)]
         seen = [_seen(each, settings) for each in looks]
 
         def belief(index: int) -> float:
@@ -471,12 +474,16 @@ class Predictor:
             look = self._look(current, nearer, clicks, seen, settings)
         return look
 
-    def _features(self, current: _Slice, window: Window, mirrored: bool = False) -> Any:
-        def image() -> Tensor:
-            sized = window_image(current.read(window.box), window)
-            return sized.flip(3) if mirrored else sized
+    def _features(
+        self, current: _Slice, shown: Sequence[Window], mirrored: bool = False
+    ) -> ImageFeatures:
+        """Features of windows of one size, encoded together."""
 
-        key = (current.key, current.normalisation, window, mirrored)
+        def image() -> Tensor:
+            sized = [window_image(current.read(each.box), each) for each in shown]
+            return torch.cat([each.flip(3) for each in sized] if mirrored else sized)
+
+        key = (current.key, current.normalisation, tuple(shown), mirrored)
         return self._engine.features(key, image)
 
     def _look(
@@ -488,22 +495,37 @@ class Predictor:
         settings: Settings,
         adjustment: Adjustment | None = None,
     ) -> _Look:
-        """Look at a window, and at its mirror image too if the settings say so."""
-        maps = self._maps(window, clicks, before)
+        """Look at a window."""
+        (look,) = self._looks(current, [window], clicks, before, settings, adjustment)
+        return look
+
+    def _looks(
+        self,
+        current: _Slice,
+        shown: Sequence[Window],
+        clicks: Clicks,
+        before: Region | None,
+        settings: Settings,
+        adjustment: Adjustment | None = None,
+    ) -> list[_Look]:
+        """Look at windows of one size, and at their mirror images too if the settings say so."""
+        maps = torch.cat([self._maps(each, clicks, before) for each in shown])
         seen = [
             self._engine.look(
-                self._features(current, window, mirrored),
+                self._features(current, shown, mirrored),
                 maps.flip(3) if mirrored else maps,
                 settings.consistent,
                 adjustment,
             )
             for mirrored in ([False, True] if settings.flip else [False])
         ]
-        probability = seen[0][0]
-        if settings.flip:
-            probability = (probability + seen[1][0].flip(1)) / 2
-        full = resize(probability[None, None], (window.height, window.width))[0, 0]
-        return _Look(window, full.clamp(0, 1).numpy(), seen[0][1])
+        looks = []
+        for window, (probability, quality), *mirror in zip(shown, *seen, strict=True):
+            for flipped, _ in mirror:
+                probability = (probability + flipped.flip(1)) / 2
+            full = resize(probability[None, None], (window.height, window.width))[0, 0]
+            looks.append(_Look(window, full.clamp(0, 1).numpy(), quality))
+        return looks
 
     def _maps(self, window: Window, clicks: Clicks, before: Region | None) -> Tensor:
         """Interaction maps and previous mask of a window, (1, 2 or 3, rows, columns)."""

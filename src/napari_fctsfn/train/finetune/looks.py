@@ -109,17 +109,17 @@ class Watched(Predictor):
         self.seen = []
         self._engine.cache.clear()
 
-    def _look(
+    def _looks(
         self,
         current: Any,
-        window: Window,
+        shown: Sequence[Window],
         clicks: Clicks,
         before: Region | None,
         settings: Settings,
         adjustment: Adjustment | None = None,
     ) -> Any:
-        self.seen.append((window, clicks, before))
-        return super()._look(current, window, clicks, before, settings, adjustment)
+        self.seen += [(window, clicks, before) for window in shown]
+        return super()._looks(current, shown, clicks, before, settings, adjustment)
 
 
 def interact(
