@@ -61,11 +61,13 @@ def _click(dock: Any, *point: float, positive: bool = True) -> None:
 
 def _some(dock: Any, points: list[tuple[int, int]]) -> None:
     for number, point in enumerate(points):
-        if dock.annotator.site.labels.data[point]:
-            continue  # touches one that has it
         if number:
             dock.next_button.click()
         _click(dock, *point)
+        for other in _nuclei(100):
+            # what touches is clicked away, as anybody would
+            if other != point and dock.annotator.site.labels.data[other] == number + 1:
+                _click(dock, *other, positive=False)
 
 
 def _nuclei(count: int) -> list[tuple[int, int]]:

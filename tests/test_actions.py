@@ -21,6 +21,7 @@ from qtpy.QtGui import QKeySequence
 from napari_fctsfn._directories import data_directory
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.plugin import commands
+from napari_fctsfn.plugin.exporting import with_ending
 from napari_fctsfn.plugin.keydialog import KeyDialog
 from napari_fctsfn.plugin.keys import ACTIONS, choose_keys, chosen_keys, native
 
@@ -205,6 +206,21 @@ def test_objects_are_exported_with_names(
         assert [row["class"] for row in rows] == ["nucleus", "", ""]
         assert [float(row["area"]) for row in rows] == [(labels == n).sum() for n in (1, 2, 3)]
         assert "intensity_mean" in rows[0]
+
+
+@pytest.mark.parametrize(
+    ("typed", "ending", "path"),
+    [
+        ("a", ".ome.tif", "a.ome.tif"),
+        ("a.tif", ".ome.tif", "a.ome.tif"),
+        ("a.b.tiff", ".ome.tif", "a.b.ome.tif"),
+        ("a.ome.tif", ".ome.tif", "a.ome.tif"),
+        ("v1.2", ".csv", "v1.2.csv"),
+        ("a.zarr", ".ome.zarr", "a.ome.zarr"),
+    ],
+)
+def test_a_name_gets_its_ending(typed: str, ending: str, path: str) -> None:
+    assert with_ending(typed, ending) == Path(path)
 
 
 def test_an_export_that_fails_is_told_and_the_session_goes_on(

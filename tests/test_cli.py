@@ -17,6 +17,7 @@ import tifffile
 import torch
 from typer.testing import CliRunner
 
+from napari_fctsfn._directories import data_directory
 from napari_fctsfn.batch import work as stacks
 from napari_fctsfn.cli import app
 from napari_fctsfn.cli import train as train_verb
@@ -579,6 +580,7 @@ def test_demo_says_what_is_missing(here, monkeypatch):
 
 def test_demo_replays_its_session_in_the_real_window(here):
     result = shell("demo", "--replay", "demo")
+    assert not list(data_directory().glob("sessions/*")), "a demo is nobody's work"
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [
         f"labels: {Path('demo', 'labels.tif')}",

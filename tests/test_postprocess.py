@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_fctsfn.clicks import Click, Clicks
-from napari_fctsfn.predict.postprocess import change_near, drop_unclicked, fill_small_holes
+from napari_fctsfn.predict.postprocess import (
+    attached,
+    change_near,
+    component,
+    drop_unclicked,
+    fill_small_holes,
+)
 
 
 def drawn(seed, density):
@@ -143,6 +149,22 @@ def test_a_drawn_mask_changes_at_the_click_only(problem, seed):
         if changed.any():
             (part,) = [p for p in flood(before != after, EIGHT) if (row, column) in p]
             assert part >= {tuple(map(int, pixel)) for pixel in np.argwhere(changed)}
+
+
+def test_what_is_attached_to_a_click_leaves_out_rims():
+    mask = np.zeros((40, 60), bool)
+    mask[10:30, 5:29] = True
+    ring = np.hypot(*np.ogrid[-20:20, -40:20])
+    mask |= (ring >= 12) & (ring < 13.5)
+    assert component(mask, Click(20, 10))[20, 53]
+    found = attached(mask, Click(20, 10))
+    assert found[10:30, 5:29].all()
+    assert not found[:, 32:].any()
+    assert not (found & ~mask).any()
+    assert not attached(mask, Click(0, 0)).any()
+    line = np.zeros_like(mask)
+    line[3, 4:50] = True
+    np.testing.assert_array_equal(attached(line, Click(3, 9)), line)
 
 
 def test_a_rim_does_not_carry_a_change_around_the_object():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import label
+from scipy.ndimage import binary_dilation, label
 
 from napari_fctsfn.clicks import Clicks
 from napari_fctsfn.errors import InputError
@@ -111,6 +111,28 @@ def test_larger_and_smaller_things_are_left_out() -> None:
     assert {int(labels[each.click.pixel]) for each in found} == {2, 5}
 
 
+def test_of_a_neighbour_that_is_taken_no_rim_is_left() -> None:
+    image, labels = np.random.default_rng(0).random((90, 120)) * 0.2, np.zeros((90, 120), int)
+    rows, columns = np.indices(image.shape)
+    discs = [(20, 20, 10), (60, 30, 8), (60, 47, 8)]
+    for value, (row, column, radius) in enumerate(discs, 1):
+        labels[np.hypot(rows - row, columns - column) <= radius] = value
+    image[labels > 0] += 0.8
+
+    class Greedy(Bright):
+        """Takes the neighbour in, and two pixels more all around."""
+
+        def predict(self, clicks: Clicks, settings: Any = None) -> Prediction:
+            mask = binary_dilation(labels >= 2, iterations=2)
+            return Prediction(mask, mask.astype(np.float32), (0, 0, *mask.shape), mask.shape, 0.9)
+
+    (found,) = proposals(Greedy(image), [labels == 1], (labels == 1) | (labels == 2))
+    assert found.mask[labels == 3].all()
+    far = np.hypot(rows - 60, columns - 47)
+    assert far[found.mask].max() < 8 + 5
+    assert (labels[found.mask] != 2).all()
+
+
 def test_too_large_a_slice_is_refused() -> None:
     mask = np.zeros((5, 4100), dtype=bool)
     mask[2, 2] = True
@@ -173,7 +195,7 @@ def test_proposals_are_shown_rejected_and_accepted_in_one_step(open_dock: Any) -
     assert dock.progress.isVisibleTo(dock)
     assert dock.wait_idle()
     assert row.accept_button.text() == "Accept 3"
-    assert "3 proposed" in dock.hint.text()
+    assert "Click on those proposals that are wrong" in dock.hint.text()
     layer = finding.layer
     assert layer in viewer.layers
     assert len(np.unique(layer.data)) == 4

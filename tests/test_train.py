@@ -263,7 +263,7 @@ def test_phase_two_starts_from_a_model_and_names_what_that_had_learned(settings)
 
 def test_phase_two_refuses_a_model_that_is_no_part_of_the_network(settings):
     first = train_model(settings, "first")
-    other = replace(TINY, fusion_channels=12)
+    other = replace(TINY, fusion_channels=TINY.fusion_channels - 1)
     with pytest.raises(WeightsError, match=r"no part of this one: it has fusion\.fuse32"):
         train(replace(settings, output=settings.output / "b", start=str(first), network=other))
 
@@ -278,13 +278,20 @@ def test_a_network_that_grew_begins_where_the_smaller_one_left_off():
     small.eval()
     blocks = build_network(replace(TINY, refiner_blocks=2)).eval()
     stride = build_network(replace(TINY, stride=8)).eval()
+    wider = {
+        "interaction_channels": tuple(n + 3 for n in TINY.interaction_channels),
+        "fusion_channels": TINY.fusion_channels + 5,
+        "bottleneck_channels": tuple(n + 2 for n in TINY.bottleneck_channels),
+    }
+    wide = build_network(replace(TINY, **wider)).eval()
     image, maps = torch.rand(1, 3, 64, 64), 255 * torch.rand(1, small.map_channels, 64, 64)
     with torch.no_grad():
         before = small(image, maps).logit
-        for grown in (blocks, stride):
+        for grown in (blocks, stride, wide):
             assert not torch.allclose(grown(image, maps).logit, before, rtol=1e-3)
             grow(grown, small.state_dict())
         assert torch.equal(blocks(image, maps).logit, before)
+        torch.testing.assert_close(wide(image, maps).logit, before, rtol=1e-4, atol=1e-4)
         # At stride 8 the coarse score is the same, but comes up to full resolution in two steps.
         features, same = stride.encode_image(image), small.encode_image(image)
         coarse = stride.fuse(features, maps).coarse

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import platformdirs
 
+HOME_VARIABLE = "NAPARI_FCTSFN_HOME"
+"""The environment variable that names another place."""
+
 
 def data_directory() -> Path:
-    """Where the user's models, settings and sessions live; ``NAPARI_FCTSFN_HOME`` overrides it."""
-    home = os.environ.get("NAPARI_FCTSFN_HOME")
+    """Where the user's models, settings and sessions live; `HOME_VARIABLE` overrides it."""
+    home = os.environ.get(HOME_VARIABLE)
     return Path(home) if home else platformdirs.user_data_path("napari-fctsfn", appauthor=False)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_fctsfn._directories import HOME_VARIABLE
 from napari_fctsfn.cli.errors import Debug
 from napari_fctsfn.cli.options import check_output_folder
 from napari_fctsfn.errors import InputError
@@ -48,17 +53,38 @@ def demo(
         raise InputError(
             f"the demo needs napari ({error}): pip install 'napari-fctsfn[all]'"
         ) from error
-    viewer = napari.Viewer()
-    viewer.open_sample(_PLUGIN, _SAMPLE)
-    _, dock = viewer.window.add_plugin_dock_widget(_PLUGIN, _DOCK)
     if replay is None:
+        _open(napari.Viewer())
         napari.run()
         return
-    try:
-        replay.mkdir(exist_ok=True)
-        _replay(viewer, dock, replay)
-    finally:
-        viewer.close()
+    with _apart():
+        viewer = napari.Viewer()
+        try:
+            replay.mkdir(exist_ok=True)
+            _replay(viewer, _open(viewer), replay)
+        finally:
+            viewer.close()
+
+
+def _open(viewer: Any) -> Any:
+    """The sample and the Annotate dock."""
+    viewer.open_sample(_PLUGIN, _SAMPLE)
+    return viewer.window.add_plugin_dock_widget(_PLUGIN, _DOCK)[1]
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Keep the session of a replay out of the user's: it would be offered to be reopened."""
+    before = os.environ.get(HOME_VARIABLE)
+    with tempfile.TemporaryDirectory() as home:
+        os.environ[HOME_VARIABLE] = home
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[HOME_VARIABLE]
+            else:
+                os.environ[HOME_VARIABLE] = before
 
 
 def _replay(viewer: Any, dock: Any, folder: Path) -> None:

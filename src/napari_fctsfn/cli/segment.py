@@ -85,7 +85,11 @@ def segment(
         write_tiff(probability, found.probability)
     count = int((labels > 0).sum())
     if not any(click.positive for planes in work.values() for c in planes.values() for click in c):
-        typer.echo("all clicks are on the background: give a --positive one", err=True)
+        typer.echo(
+            "Warning: all clicks are on the background, so that the mask says little: give a "
+            "--positive one",
+            err=True,
+        )
     typer.echo(f"{output}: {count} of {labels.size} pixels, on {predictor.device}")
 
 

@@ -70,9 +70,13 @@ class Scores(NamedTuple):
 
     def each(self) -> list[Scores]:
         """Those of each image of the batch, a batch of one."""
-        qualities = [None] * len(self.logit) if self.quality is None else self.quality.split(1)
-        parts = zip(self.logit.split(1), self.coarse.split(1), qualities, strict=True)
-        return [Scores(*part) for part in parts]
+        logits, coarse, quality = self
+        every = []
+        for i in range(len(logits)):
+            place = slice(i, i + 1)
+            sure = None if quality is None else quality[place]
+            every.append(Scores(logits[place], coarse[place], sure))
+        return every
 
 
 class Fused(NamedTuple):

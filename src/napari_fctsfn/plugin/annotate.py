@@ -302,8 +302,9 @@ class Annotator(Editing):
             try:
                 site.take_clicks("" if self.source.plane() else self.source.why_no_slice())
             except ValueError as error:
-                show_warning(f"That click does not count: {error}.")
                 site.show_object()
+                self.tell(f"That click does not count: {error}.")
+                show_warning(self.told)
             self.pump()
 
     def _on_layers(self, _event: Any) -> None:

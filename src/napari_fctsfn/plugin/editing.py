@@ -89,7 +89,8 @@ class Editing(Bench):
             try:
                 site.session.next_object()
             except SessionError as error:
-                show_warning(f"There is no next object yet: {error}.")
+                self.tell(f"There is no next object yet: {error}.")
+                show_warning(self.told)
             else:
                 # a new object begins with a click on it
                 self.activate(site.prompts.positive)

@@ -65,7 +65,7 @@ class ExportButton(QPushButton):
         usual = f"{Path(site.image.name).stem}_labels{ending}"
         path, _ = QFileDialog.getSaveFileName(self, "Export", usual, pattern)
         if path:
-            self.export(kind, Path(path if path.endswith(ending) else f"{path}{ending}"))
+            self.export(kind, with_ending(path, ending))
 
     def export(self, kind: str, path: Path) -> None:
         """Write what is annotated now, in the background.
@@ -101,6 +101,16 @@ class ExportButton(QPushButton):
         self.setEnabled(True)
         reason = getattr(error, "strerror", None) or error
         show_warning(f"“{path.name}” is not written: {reason}.")
+
+
+def with_ending(path: str, ending: str) -> Path:
+    """A path that ends as its format wants it: ``a`` and ``a.tif`` become ``a.ome.tif``."""
+    if path.endswith(ending):
+        return Path(path)
+    last = ending.rpartition(".")[2]
+    usual = {f".{last}", f".{last}f"} if last == "tif" else {f".{last}"}
+    whole = Path(path)
+    return Path(f"{whole.with_suffix('') if whole.suffix in usual else whole}{ending}")
 
 
 def _about(site: Site) -> formats.About:

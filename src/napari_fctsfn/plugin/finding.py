@@ -13,6 +13,7 @@ from napari.layers import Labels
 from napari.utils.notifications import show_error, show_warning
 
 from napari_fctsfn.errors import InputError
+from napari_fctsfn.plugin.keys import native
 from napari_fctsfn.plugin.layers import object_colors
 from napari_fctsfn.plugin.masks import label_at
 
@@ -160,7 +161,10 @@ class Finding:
             lambda s: s.session.accept(search.plane, found, s.labels_of, sha256, search.extent)
         ):
             self.reject()
-            bench.tell(f"{len(found)} objects accepted; Undo takes them back.")
+            bench.tell(
+                f"{len(found)} objects accepted; Undo takes them back. "
+                f"{native('next_object')} begins a new object."
+            )
 
     def reject(self) -> None:
         """Drop all proposals."""
@@ -207,11 +211,10 @@ class Finding:
 
     def _end(self, how: str) -> None:
         self.under_way = False
-        count = len(self.offered)
-        if count:
+        if self.offered:
             self._bench.tell(
-                f"{how}{count} proposed. Click on those that are wrong, then press Accept; drop "
-                f"all with Reject."
+                f"{how}Click on those proposals that are wrong, then press Accept; drop all with "
+                f"Reject."
             )
         else:
             self.reject()

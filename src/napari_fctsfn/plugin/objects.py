@@ -96,8 +96,7 @@ _SLICES = 3
 
 
 _TAKE_UP_TIP = (
-    "Go on with the chosen object: its clicks come back. With none chosen: make the label that is "
-    "picked in the active Labels layer an object."
+    "Go on with the chosen object, or make one of the label picked in the active Labels layer."
 )
 
 
@@ -235,6 +234,8 @@ class ObjectTable(QWidget):
         self.view.customContextMenuRequested.connect(self._on_menu)
         self.view.setMinimumHeight(120)
         self.view.setWordWrap(False)
+        # napari's boxes are dark on dark until they are ticked
+        self.view.setStyleSheet("QTableView::indicator:unchecked { border: 1px solid gray; }")
         numbers: Any = self.view.verticalHeader()
         numbers.hide()
         header: Any = self.view.horizontalHeader()
@@ -247,7 +248,7 @@ class ObjectTable(QWidget):
         self.actions_of: dict[str, tuple[Callable[[], object], str]] = {
             "Take up": (
                 self._take_up,
-                f"{_TAKE_UP_TIP} {native('take_up_pointed')} takes up what is under the cursor.",
+                f"{_TAKE_UP_TIP} {native('take_up_pointed')}: what is under the cursor.",
             ),
             "Show": (self._jump, "Go to the chosen object"),
             "Merge": (self._merge, "Make the chosen objects one, with the smallest number"),
@@ -270,6 +271,7 @@ class ObjectTable(QWidget):
             buttons.addWidget(_button(name, tip, action))
         more = _button("More", "What else can be done with the chosen objects", None)
         more.setMenu(self._menu())
+        more.setStyleSheet("QToolButton { padding-right: 14px; }")  # room for the arrow
         more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         buttons.addWidget(more)
         column = QVBoxLayout(self)
@@ -290,6 +292,7 @@ class ObjectTable(QWidget):
         if current is not None and current != self._current and current in labels:
             self._current = current
             self.choose([current])
+            self.view.scrollTo(self.model.index(labels.index(current), 0))
         elif others:
             self.choose(chosen)
         self.view.setColumnHidden(_SLICES, session is not None and len(session.shape) == 2)

@@ -47,7 +47,7 @@ class Scrolling(QScrollArea):
 
 def section(title: str, content: QWidget, expanded: bool = False) -> QCollapsible:
     """A part of a column that can be folded away."""
-    part = QCollapsible(title)
+    part = QCollapsible(title, expandedIcon="▼", collapsedIcon="▶")
     part.setDuration(0)
     for layout in (part.layout(), part.content().layout()):
         if layout is not None:

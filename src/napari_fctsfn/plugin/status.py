@@ -109,7 +109,10 @@ def _next_click(site: Site, plane: Plane | None) -> str:
         return _first_click(session, plane)
     there = int(site.labels_of(plane)[clicks[-1].pixel])
     if there not in (0, session.current):
-        return f"The last click is on object {there}, which is finished and stays as it is."
+        return (
+            f"The last click is on object {there}, which is finished and stays as it is: undo it, "
+            f"or go on with that object by {native('take_up_pointed')}, the mouse over it."
+        )
     if not len(clicks.positive):
         return (
             f"These clicks say what object {session.current} is not: press {_switch()} and click "
@@ -127,7 +130,7 @@ def _first_click(session: Session, plane: Plane) -> str:
     if annotation is not None and annotation.given is not None:
         return f"Click where the mask of object {session.current} is wrong; the rest of it stays."
     if not any(True for _ in session.planes(session.current)):
-        return f"Click on the thing that object {session.current} shall be."
+        return f"Click on the next thing to segment: it becomes object {session.current}."
     return (
         f"Click on object {session.current} in this slice, or {native('next_object')} for the next."
     )

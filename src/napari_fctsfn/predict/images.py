@@ -104,7 +104,7 @@ def write_tiff(path: Path, image: NDArray[Any]) -> None:
 
 def _read(path: Path, read_other: Callable[[Path], NDArray[Any]]) -> NDArray[Any]:
     if not path.is_file():
-        raise ImageFileError(f"there is no image file {path}")
+        raise ImageFileError(f"there is no image file {path}: check its folder and name")
     if not path.stat().st_size:
         raise ImageFileError(f"{path} is an empty file: write the image again")
     try:
@@ -117,7 +117,8 @@ def _read(path: Path, read_other: Callable[[Path], NDArray[Any]]) -> NDArray[Any
     except Exception as error:  # noqa: BLE001  decoders raise anything on damaged files
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ImageFileError(
-            f"{path} cannot be read as an image: it is damaged or of another format ({reason})"
+            f"{path} cannot be read as an image: it is damaged or of another format than its name "
+            f"says; write it again with the program it comes from ({reason})"
         ) from None
 
 

@@ -111,6 +111,31 @@ def component(mask: NDArray[np.bool_], click: Click) -> NDArray[np.bool_]:
     return found
 
 
+def attached(mask: NDArray[np.bool_], click: Click) -> NDArray[np.bool_]:
+    """The part of a mask that hangs together with a click; rims of one or two pixels do not count.
+
+    Parameters
+    ----------
+    mask : array of bool, shape (rows, columns)
+    click : Click
+        In coordinates of the mask, perhaps outside it.
+
+    Returns
+    -------
+    array of bool, same shape
+        Nothing if the click is not on the mask; of a mask that is all rim, the whole component.
+    """
+    near = component(mask, click)
+    if near.any():
+        row, column = click.pixel
+        parts, _ = label(binary_opening(mask, _EIGHT), _EIGHT)
+        touched = np.unique(parts[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3])
+        touched = touched[touched > 0]
+        if len(touched):
+            near &= binary_dilation(np.isin(parts, touched), _EIGHT, iterations=2)
+    return near
+
+
 def steadied(
     probability: NDArray[np.float32], box: Box, before: Prediction, last: Click, share: float
 ) -> NDArray[np.float32]:
@@ -169,12 +194,7 @@ def change_near(
     (row,), (column,) = _indices(Clicks([click]), (0, 0, *change.shape))
     if not change[row, column]:
         return before
-    near = component(change, click)
-    parts, _ = label(binary_opening(change, _EIGHT), _EIGHT)
-    touched = np.unique(parts[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3])
-    touched = touched[touched > 0]
-    if len(touched):
-        near &= binary_dilation(np.isin(parts, touched), _EIGHT, iterations=2)
+    near = attached(change, click)
     merged: NDArray[np.bool_] = np.where(near, after, before)
     return merged
 

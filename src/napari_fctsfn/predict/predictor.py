@@ -520,9 +520,10 @@ class Predictor:
             for mirrored in ([False, True] if settings.flip else [False])
         ]
         looks = []
-        for window, (probability, quality), *mirror in zip(shown, *seen, strict=True):
-            for flipped, _ in mirror:
-                probability = (probability + flipped.flip(1)) / 2
+        for i, window in enumerate(shown):
+            probability, quality = seen[0][i]
+            if settings.flip:
+                probability = (probability + seen[1][i][0].flip(1)) / 2
             full = resize(probability[None, None], (window.height, window.width))[0, 0]
             looks.append(_Look(window, full.clamp(0, 1).numpy(), quality))
         return looks

@@ -19,7 +19,7 @@ from skimage.transform import resize
 
 from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.predict.postprocess import drop_unclicked
+from napari_fctsfn.predict.postprocess import attached, drop_unclicked
 from napari_fctsfn.predict.prediction import mask_box
 from napari_fctsfn.predict.predictor import Predictor
 from napari_fctsfn.predict.settings import Settings
@@ -172,9 +172,12 @@ def find_similar(
             if _AREAS[0] * min(areas) <= area <= _AREAS[1] * max(areas):
                 tried[part] |= mask
                 free = mask & ~taken[part]
-                if settings.drop_unclicked:
-                    local = Clicks([click]).scaled((1.0, 1.0), prediction.bbox[:2])
-                    free = drop_unclicked(free, local)
+                (local,) = Clicks([click]).scaled((1.0, 1.0), prediction.bbox[:2])
+                if free.sum() < area:
+                    # of a mask that took in a neighbour, a rim around it would be left
+                    free = attached(free, local)
+                elif settings.drop_unclicked:
+                    free = drop_unclicked(free, Clicks([local]))
                 if free.sum() >= _AREAS[0] * min(areas):
                     taken[part] |= free
                     sure = 1.0 if math.isnan(prediction.quality) else prediction.quality

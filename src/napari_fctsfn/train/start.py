@@ -330,10 +330,11 @@ def load_stage(network: FCTSFN, earlier: Mapping[str, Tensor]) -> list[str]:
 
 
 def grow(network: FCTSFN, earlier: Mapping[str, Tensor]) -> None:
-    """Weights of a smaller ``lite`` network into one with more blocks, which begin as it left off.
+    """Weights of a smaller ``lite`` network into one with more blocks or channels.
 
-    What a new block adds to its input is zero at first, and so is what the streams add at a stride
-    at which the smaller network did not fuse them.
+    It begins as the smaller one left off: what a new block adds to its input is zero at first, and
+    so are the weights of new channels in what was there before (Net2Net, Chen et al., ICLR 2016),
+    and what the streams add at a stride at which the smaller network did not fuse them.
 
     Parameters
     ----------
@@ -344,12 +345,26 @@ def grow(network: FCTSFN, earlier: Mapping[str, Tensor]) -> None:
     Raises
     ------
     WeightsError
-        If the smaller network has an entry that this one does not, or of another shape.
+        If the smaller network has an entry that this one does not, or a larger one.
     """
     own = network.state_dict()
-    for name in load_stage(network, earlier):
+    padded = {name: _padded(value, own.get(name)) for name, value in earlier.items()}
+    for name in load_stage(network, padded):
         if name.endswith("norm2.weight") or name.startswith("fusion.fuse"):
             own[name].zero_()
+
+
+def _padded(value: Tensor, own: Tensor | None) -> Tensor:
+    """A weight with the channels of a larger one, which reads nothing from new ones."""
+    if own is None or own.ndim != value.ndim or own.shape == value.shape:
+        return value
+    if any(new < old for new, old in zip(own.shape, value.shape, strict=True)):
+        return value
+    larger = own.clone()
+    if larger.ndim > 1:
+        larger[: len(value)] = 0
+    larger[tuple(slice(n) for n in value.shape)] = value
+    return larger
 
 
 def _listed(differing: Sequence[str]) -> str:
