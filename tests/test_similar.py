@@ -129,7 +129,7 @@ def test_of_a_neighbour_that_is_taken_no_rim_is_left() -> None:
     (found,) = proposals(Greedy(image), [labels == 1], (labels == 1) | (labels == 2))
     assert found.mask[labels == 3].all()
     far = np.hypot(rows - 60, columns - 47)
-    assert far[found.mask].max() < 8 + 5
+    assert far[found.mask].max() < 15  # the whole rim would reach 27
     assert (labels[found.mask] != 2).all()
 
 

@@ -130,7 +130,7 @@ def _first_click(session: Session, plane: Plane) -> str:
     if annotation is not None and annotation.given is not None:
         return f"Click where the mask of object {session.current} is wrong; the rest of it stays."
     if not any(True for _ in session.planes(session.current)):
-        return f"Click on the next thing to segment: it becomes object {session.current}."
+        return f"Click on the thing to segment: it becomes object {session.current}."
     return (
         f"Click on object {session.current} in this slice, or {native('next_object')} for the next."
     )
