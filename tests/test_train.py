@@ -287,6 +287,14 @@ def test_a_network_that_grew_begins_where_the_smaller_one_left_off():
     image, maps = torch.rand(1, 3, 64, 64), 255 * torch.rand(1, small.map_channels, 64, 64)
     with torch.no_grad():
         before = small(image, maps).logit
+        sooner = build_network(replace(TINY, bottleneck_channels=TINY.bottleneck_channels[:2]))
+        grow(sooner.eval(), small.state_dict())
+        scores = sooner(image, maps)
+        assert torch.equal(scores.logit, scores.coarse)
+        assert torch.equal(scores.coarse, small(image, maps).coarse)
+        assert torch.equal(
+            sooner.refiner.stages[1].coarser.weight, small.refiner.stages[1].coarser.weight
+        )
         for grown in (blocks, stride, wide):
             assert not torch.allclose(grown(image, maps).logit, before, rtol=1e-3)
             grow(grown, small.state_dict())

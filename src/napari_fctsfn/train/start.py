@@ -22,6 +22,10 @@ _NAMED = 10
 
 _LONGEST_SOURCE = 300
 
+_REFINER_SCORE = "refiner.score."
+_REFINER_END = ("refiner.stages", "refiner.subpixel", "refiner.bottleneck", "image_stream.stem")
+"""What a ``lite`` network has less of where its refiner ends at a coarser stride."""
+
 _LITE = "tf_efficientnet_lite0"
 _TORCHVISION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of red, green and blue, 0..1, of torchvision's weights."""
@@ -334,7 +338,8 @@ def grow(network: FCTSFN, earlier: Mapping[str, Tensor]) -> None:
 
     It begins as the smaller one left off: what a new block adds to its input is zero at first, and
     so are the weights of new channels in what was there before (Net2Net, Chen et al., ICLR 2016),
-    and what the streams add at a stride at which the smaller network did not fuse them.
+    and what the streams add at a stride at which the smaller network did not fuse them. The refiner
+    may end at a coarser stride; it then begins by adding nothing to the coarse score.
 
     Parameters
     ----------
@@ -345,12 +350,15 @@ def grow(network: FCTSFN, earlier: Mapping[str, Tensor]) -> None:
     Raises
     ------
     WeightsError
-        If the smaller network has an entry that this one does not, or a larger one.
+        If the smaller network has another entry that this one does not, or a larger one.
     """
     own = network.state_dict()
-    padded = {name: _padded(value, own.get(name)) for name, value in earlier.items()}
+    kept = {n: v for n, v in earlier.items() if n in own or not n.startswith(_REFINER_END)}
+    if len(kept) < len(earlier):
+        kept = {n: v for n, v in kept.items() if not n.startswith(_REFINER_SCORE)}
+    padded = {name: _padded(value, own.get(name)) for name, value in kept.items()}
     for name in load_stage(network, padded):
-        if name.endswith("norm2.weight") or name.startswith("fusion.fuse"):
+        if name.endswith("norm2.weight") or name.startswith(("fusion.fuse", _REFINER_SCORE)):
             own[name].zero_()
 
 
