@@ -57,6 +57,12 @@ _LATEST = 12
 """Clicks that a late step is ahead, at most."""
 
 
+LAPTOP = NetworkConfig(
+    interaction_channels=(32, 48, 64, 128, 256), bottleneck_channels=(48, 32, 24), quality=True
+)
+"""On the knee of accuracy and time for a click (docs/quality.md, "Search")."""
+
+
 @dataclass(frozen=True)
 class TrainSettings:
     """Settings of a training with the modern recipe.
@@ -118,7 +124,7 @@ class TrainSettings:
     cooldown: float = 0.6
     average: float = 0.998
     mixture: Mapping[str, float] = field(default_factory=lambda: dict(MIXTURES["default"]))
-    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(quality=True))
+    network: NetworkConfig = LAPTOP
     start: str = "imagenet"
     device: str = "auto"
     precision: Literal["bf16", "fp32"] = "bf16"
