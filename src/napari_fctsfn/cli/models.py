@@ -64,9 +64,9 @@ def info(
         [f"{item.name}: {item.images} pictures, {item.licence}" for item in card.training_data],
     )
     measures: dict[str, list[str]] = {}
-    for name, value in card.metrics.items():
-        group, _, measure = name.rpartition("/")
-        measures.setdefault(group, []).append(f"{measure} {value:g}")
+    for key, number in card.metrics.items():
+        group, _, measure = key.rpartition("/")
+        measures.setdefault(group, []).append(f"{measure} {number:g}")
     _section(
         "metrics (noc85: clicks to an IoU of 0.85, miou3: mean IoU after 3 clicks)",
         [
