@@ -98,8 +98,9 @@ class InteractionStream(nn.Module):
         inputs = self.encoded_channels
         for stage, outputs in enumerate(channels):
             first = conv_norm(inputs, outputs, 3, stride=2)
-            more = [conv_norm(outputs, outputs) for _ in range(depth - 1)]
-            stages.append(first if stage == 0 else nn.Sequential(first, *more))
+            deeper = range(depth - 1) if stage else ()
+            more = [conv_norm(outputs, outputs) for _ in deeper]
+            stages.append(nn.Sequential(first, *more) if stage else first)
             inputs = outputs
         self.stages = nn.ModuleList(stages)
 
