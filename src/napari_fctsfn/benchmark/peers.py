@@ -80,7 +80,8 @@ def paper_network(device: str) -> Peer:
         weights_licence=RESEARCH_ONLY,
         input_size=512,
     )
-    return Ours(Predictor(LoadedModel(network, card, ""), device), Settings(zoom=False))
+    settings = Settings(zoom=False, consistent=False, steady=0.0)
+    return Ours(Predictor(LoadedModel(network, card, ""), device), settings)
 
 
 class RandomWalker:
