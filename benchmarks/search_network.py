@@ -56,6 +56,11 @@ NETWORKS = {
 }
 
 
+def folder_of(output: Path, name: str) -> Path:
+    """Where a network is trained."""
+    return output / name.replace(", ", "-").replace(" ", "-")
+
+
 def train(options: argparse.Namespace) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     default = load_model(resolve_model("default")).network.state_dict()
@@ -70,7 +75,7 @@ def train(options: argparse.Namespace) -> None:
         pyramid,
     )
     for name in options.networks:
-        folder = options.output / name.replace(", ", "-").replace(" ", "-")
+        folder = folder_of(options.output, name)
         folder.mkdir(exist_ok=True)
         start = folder / "start.safetensors"
         if not start.exists():
@@ -105,7 +110,7 @@ def last_ious(folder: Path, last: int) -> list[dict[ObjectReference, float]]:
 def table(options: argparse.Namespace) -> None:
     found = {}
     for name in NETWORKS:
-        folder = options.output / name.replace(", ", "-").replace(" ", "-")
+        folder = folder_of(options.output, name)
         if (folder / "search.safetensors").exists():
             found[name] = folder
     costs = times(list(found), options.input, options.rounds)

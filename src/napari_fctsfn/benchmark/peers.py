@@ -6,6 +6,7 @@ Each is used as its own documentation says and does nothing ahead that it could 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -80,7 +81,7 @@ def paper_network(device: str) -> Peer:
         weights_licence=RESEARCH_ONLY,
         input_size=512,
     )
-    settings = Settings(zoom=False, consistent=False, steady=0.0)
+    settings = replace(Settings().published(), graph_cut=False)
     return Ours(Predictor(LoadedModel(network, card, ""), device), settings)
 
 
