@@ -76,11 +76,12 @@ def test_a_task_is_timed_in_a_process_of_its_own(model, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
-def test_the_plot_is_written(tmp_path, suffix):
+@pytest.mark.parametrize("sizes", [(256, 512), (512,)])
+def test_the_plot_is_written(tmp_path, suffix, sizes):
     timings = [
         Timing(size, size / 10, size / 20, size / 15, size / 5, None, "cpu", name)
         for name in ("default", "random walker")
-        for size in (256, 512)
+        for size in sizes
     ]
     path = tmp_path / f"plot.{suffix}"
     plot(timings, path)
