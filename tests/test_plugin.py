@@ -928,10 +928,15 @@ def test_the_object_worked_on_is_chosen_in_the_table(open_dock: Any) -> None:
     camera = getattr(viewer, "scene", viewer).camera
     camera.center = place = (5.0, 6.0)
     viewer.cursor.position = (8.0, 12.0)
+    dock.annotator.choose_polarity(False)
     dock.annotator.take_up_pointed()
     assert dock.wait_idle()
+    assert dock.annotator.polarity is True
     assert dock.objects.chosen == [1]
     assert tuple(camera.center[-2:]) == place
+    dock.annotator.choose_polarity(False)
+    dock.annotator.take_up(1)
+    assert dock.annotator.polarity is True
     dock.objects.choose([2, 3])
     click(dock, 10, 14)
     assert dock.objects.chosen == [2, 3]

@@ -136,8 +136,9 @@ class Editing(Bench):
             self.looking.show_probability(self.looking.probable)
 
     def take_up(self, label: int) -> None:
-        """Go on with an object that was finished before: its clicks come back."""
+        """Go on with an object that was finished before, by clicks on it: its own come back."""
         if self.do(lambda site: site.session.select(label)):
+            self.use_tool("click")
             self.jump(label)
 
     def take_up_pointed(self) -> None:
@@ -162,6 +163,8 @@ class Editing(Bench):
         plane = self.source.plane()
         if layer is site.labels and label in {session.current, *session.objects}:
             taken = self.do(lambda site: site.session.select(label))
+            if taken:
+                self.use_tool("click")
             if taken and plane not in session.objects.get(label, {}):
                 self.jump(label)
             return
@@ -179,7 +182,7 @@ class Editing(Bench):
             ours = layer is site.labels or label > session.highest
             number = label if ours else session.highest + 1
             if self.do(lambda s: s.session.adopt(number, masks, s.labels_of)):
-                self.activate(site.prompts.positive)
+                self.use_tool("click")
 
     def describe(self, labels: Iterable[int], **changes: Any) -> None:
         """Change what is said about objects: fields of their `Note` and their new values."""
