@@ -162,11 +162,10 @@ class Editing(Bench):
         session = site.session
         plane = self.source.plane()
         if layer is site.labels and label in {session.current, *session.objects}:
-            taken = self.do(lambda site: site.session.select(label))
-            if taken:
+            if self.do(lambda site: site.session.select(label)):
                 self.use_tool("click")
-            if taken and plane not in session.objects.get(label, {}):
-                self.jump(label)
+                if plane not in session.objects.get(label, {}):
+                    self.jump(label)
             return
         shape = (layer.data[0] if layer.multiscale else layer.data).shape
         if plane is None:
