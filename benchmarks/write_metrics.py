@@ -20,7 +20,7 @@ REPORTED = ("noc85", "noc90", "miou1", "miou3", "miou5")
 def main() -> None:
     path, *folders = map(Path, sys.argv[1:])
     model = load_model(path)
-    metrics = {}
+    metrics = dict(model.card.metrics)
     for folder in folders:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         name = f"{folder.name}/{summary['protocol']}"

@@ -44,6 +44,12 @@ def largest_apart(labels: np.ndarray, count: int) -> list[int]:
     return [value for _, value in sorted(alone, reverse=True)[:count]]
 
 
+def test_its_card_says_that_it_ranks_masks_and_names_no_path():
+    card = load_model(resolve_model("default")).card
+    assert card.knows_quality
+    assert card.training["start"] == Path(card.training["start"]).name
+
+
 def test_moving_the_click_to_another_object_moves_the_mask(predictor, nuclei):
     picture, labels = nuclei
     predictor.set_image(picture)

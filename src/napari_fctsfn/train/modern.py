@@ -156,7 +156,11 @@ class TrainSettings:
         )
         for name in unimportant:
             del values[name]
-        return values | {"mixture": dict(self.mixture), "network": self.network.to_dict()}
+        return values | {
+            "mixture": dict(self.mixture),
+            "network": self.network.to_dict(),
+            "start": Path(self.start).name,
+        }
 
 
 def train_model(settings: TrainSettings, name: str) -> Path | None:
