@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
+import sys
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -29,8 +30,12 @@ def long_lived() -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Let the interpreter clean up as usual."""
+    """Let the interpreter clean up as usual; a worker that outlives Qt would abort it."""
     gc.unfreeze()
+    if "qtpy.QtCore" in sys.modules:
+        from qtpy.QtCore import QThreadPool
+
+        QThreadPool.globalInstance().waitForDone()
 
 
 @pytest.fixture(autouse=True)
