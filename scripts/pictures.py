@@ -36,6 +36,9 @@ def main() -> None:
         ("annotate", (1280, 860), "Annotate", _annotate),
         ("objects", (1050, 780), "Annotate", _objects),
         ("prompts", (1280, 800), "Annotate", _prompts),
+        ("similar", (1280, 860), "Annotate", _similar),
+        ("channels", (1280, 800), "Annotate", _channels),
+        ("models", (1280, 960), "Models", _models),
         ("finetune", (1180, 960), "Fine-tune", _fine_tune),
     ):
         if options.names and name not in options.names:
@@ -105,6 +108,37 @@ def _prompts(_viewer: Any, dock: Any) -> None:
     corners = [(row + r, column + c) for r, c in ((-14, -13), (-14, 13), (14, 13), (14, -13))]
     shapes.add(np.array(corners), shape_type="rectangle")
     assert dock.wait_idle(60_000)
+
+
+def _similar(_viewer: Any, dock: Any) -> None:
+    _some(dock, _nuclei(3))
+    dock.similar.find_button.click()
+    assert dock.wait_idle(60_000)
+
+
+def _channels(viewer: Any, dock: Any) -> None:
+    """The stained tissue as an image of three channels."""
+    viewer.layers.clear()
+    viewer.open_sample("napari-fctsfn", "stained_nuclei")
+    (layer,) = viewer.layers
+    channels = np.moveaxis(np.asarray(layer.data)[..., :3], 2, 0)
+    viewer.layers.clear()
+    viewer.add_image(channels, name="tissue", axis_labels=("c", "y", "x"))
+    dock.channels.axis.setCurrentIndex(1)
+    assert dock.start()
+    assert dock.wait_idle(60_000)
+    viewer.reset_view()
+    dock.findChildren(QCollapsible)[0].expand(animate=False)
+    _click(dock, 0, 102, 169)
+
+
+def _models(viewer: Any, dock: Any) -> None:
+    viewer.add_labels(np.asarray(iio.imread(_LABELS)), name="true masks")
+    dock.objects.setValue(8)
+    dock.select("default", "photo")
+    dock.try_layers()
+    assert dock.wait_idle(300_000)
+    dock.select("default")
 
 
 def _fine_tune(viewer: Any, dock: Any) -> None:
