@@ -52,6 +52,9 @@ from napari_fctsfn.predict.normalisation import (
 
 JOB, MANIFEST, SUMMARY, PAGE = "job.yaml", "manifest.jsonl", "summary.json", "index.html"
 
+_PATIENCE = "10s"
+"""For the answer of a Dask scheduler."""
+
 _SAMPLE = 1 << 16
 """Values of each image that count for the range of all."""
 
@@ -466,7 +469,7 @@ def _client(address: str) -> Any:
     except ImportError:
         raise JobError("--scheduler needs Dask: pip install napari-fctsfn[dask]") from None
     try:
-        return Client(address, timeout="10s")
+        return Client(address, timeout=_PATIENCE)
     except (OSError, TimeoutError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise JobError(f"no Dask scheduler answers at {address} ({reason}): start one") from None
