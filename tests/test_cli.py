@@ -17,6 +17,7 @@ import tifffile
 import torch
 from typer.testing import CliRunner
 
+import napari_fctsfn
 from napari_fctsfn._directories import data_directory
 from napari_fctsfn.batch import work as stacks
 from napari_fctsfn.cli import app
@@ -540,6 +541,10 @@ def shell(*arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
         timeout=300,
         **kwargs,
     )
+
+
+def test_it_says_its_version():
+    assert run("--version").strip() == f"napari-fctsfn {napari_fctsfn.__version__}"
 
 
 def test_help_imports_nothing_heavy():

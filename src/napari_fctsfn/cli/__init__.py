@@ -5,6 +5,8 @@ Nothing heavy is imported before a verb needs it, so that ``--help`` answers at 
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from napari_fctsfn.cli import (
@@ -32,8 +34,22 @@ app = typer.Typer(
 )
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from napari_fctsfn import __version__
+
+        typer.echo(f"napari-fctsfn {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def napari_fctsfn(_debug: Debug = False) -> None:
+def napari_fctsfn(
+    _debug: Debug = False,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Say the version.", callback=_tell_version, is_eager=True),
+    ] = False,
+) -> None:
     """Click on a thing in a picture and get its mask."""
 
 
