@@ -35,7 +35,7 @@ def pytest_sessionfinish() -> None:
     if "qtpy.QtCore" in sys.modules:
         from qtpy.QtCore import QThreadPool
 
-        QThreadPool.globalInstance().waitForDone()
+        QThreadPool.globalInstance().waitForDone(60_000)
 
 
 @pytest.fixture(autouse=True)

@@ -180,14 +180,14 @@ def test_what_is_done_is_not_done_again_and_what_has_changed_is(folder, model):
 
 
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(folder, model):
-    for number in range(7):
+    for number in range(12):
         make_picture(folder / "images" / f"p{number}.png", number)
     job = a_job(model, outputs={"folder": "whole", "probability": True})
     run(job)
     Path("job.yaml").write_text(yaml.safe_dump(a_job(model)), encoding="utf-8")
     command = [sys.executable, "-c", "from napari_fctsfn.cli import main; main()", "batch"]
     rng, manifest = random.Random(0), Path("out/manifest.jsonl")
-    for kill in range(5):
+    for kill in range(10):
         with subprocess.Popen(
             [*command, "job.yaml"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
@@ -199,9 +199,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(folder, model):
                 time.sleep(0.002)
             process.send_signal(signal.SIGKILL)
     done = manifest.read_bytes().count(b"\n")
-    assert done >= 5
+    assert done >= 10
     output = run(a_job(model))
-    assert f"{7 - done} done" in output or f"{8 - done} done" in output
+    assert f"{12 - done} done" in output or f"{13 - done} done" in output
     assert contents() == contents("whole")
 
 

@@ -1,4 +1,4 @@
-"""A thousand of the damaged files of benchmarks/fuzz.py, and that the fuzzer finds things."""
+"""Two thousand of the damaged files of benchmarks/fuzz.py, and that the fuzzer finds things."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-CASES = 1000
+CASES = 2000
 
 
 @pytest.fixture
