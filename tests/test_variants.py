@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, max_pool2d
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,6 +21,7 @@ from napari_fctsfn.network import (
     NetworkConfig,
     build_network,
     fold_norms,
+    fold_padding,
     operation_count,
     paper_config,
     parameter_count,
@@ -112,6 +114,22 @@ def test_folded_batch_norms_change_nothing_but_the_rounding(name, backbone):
         torch.testing.assert_close(folded(image, maps).logit, network(image, maps).logit)
     if backbone == "lite":
         assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+
+
+@pytest.mark.parametrize("name", PAPER_NETWORKS)
+def test_folded_paddings_change_nothing(name):
+    config = small(name, "lite")
+    network = random_network(config).double()
+    folded = copy.deepcopy(network)
+    fold_padding(folded)
+    depthwise = [
+        sum(isinstance(m, Conv2dSame) and m.groups > 1 for m in each.modules())
+        for each in (network, folded)
+    ]
+    assert depthwise == [4, 0]
+    image, maps = (each.double() for each in inputs(config))
+    with torch.no_grad():
+        torch.testing.assert_close(folded(image, maps).logit, network(image, maps).logit)
 
 
 class Reference:

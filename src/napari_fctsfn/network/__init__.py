@@ -20,6 +20,7 @@ from napari_fctsfn.network.fctsfn import (  # noqa: E402
 from napari_fctsfn.network.layers import fold_norms  # noqa: E402
 from napari_fctsfn.network.maps import interaction_maps  # noqa: E402
 from napari_fctsfn.network.paper import PAPER_NETWORKS, paper_config  # noqa: E402
+from napari_fctsfn.network.pyramid import fold_padding  # noqa: E402
 
 __all__ = [
     "FCTSFN",
@@ -31,6 +32,7 @@ __all__ = [
     "Scores",
     "build_network",
     "fold_norms",
+    "fold_padding",
     "interaction_maps",
     "operation_count",
     "paper_config",

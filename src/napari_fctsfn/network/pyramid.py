@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import timm
+from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.format import Format
 from timm.models import EfficientNetFeatures
 from torch import Tensor, nn
@@ -125,3 +126,34 @@ class Stages(nn.Module):
         for number in range(self.first, self.last):
             features.append(self.stage(number, features[-1]))
         return features[1:]
+
+
+def fold_padding(module: nn.Module) -> None:
+    """Let depthwise convolutions of stride 2 pad on their own, in place; for prediction only.
+
+    TensorFlow's padding (timm's `Conv2dSame`) has a row and a column more at the end than at the
+    beginning where rows and columns are even, which takes a copy of the input. A kernel with a zero
+    row and column more at its beginning does the same with equal padding around, without the copy.
+
+    Parameters
+    ----------
+    module : Module
+        Whose inputs have even rows and columns at every stride.
+    """
+    for name, child in list(module.named_children()):
+        if isinstance(child, Conv2dSame) and child.groups > 1 and child.stride == (2, 2):
+            size = child.kernel_size[0]
+            even = nn.Conv2d(
+                child.in_channels,
+                child.out_channels,
+                size + 1,
+                stride=2,
+                padding=size // 2,
+                groups=child.groups,
+                bias=child.bias is not None,
+            )
+            even.weight = nn.Parameter(nn.functional.pad(child.weight.data, (1, 0, 1, 0)))
+            even.bias = child.bias
+            module.add_module(name, even)
+        else:
+            fold_padding(child)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.network import FCTSFN, ImageFeatures, Scores, fold_norms
+from napari_fctsfn.network import FCTSFN, ImageFeatures, Scores, fold_norms, fold_padding
 from napari_fctsfn.predict.cache import ByteLRU
 from napari_fctsfn.predict.consistency import Adjustment, adjust, contradicted, fit
 
@@ -86,7 +86,7 @@ class Engine:
     Parameters
     ----------
     network : FCTSFN
-        In evaluation mode; what computes is a copy with its batch norms folded.
+        In evaluation mode; what computes is a copy with its batch norms and paddings folded.
     device : torch.device
     input_size : int
         Longest side of a network input, in pixels.
@@ -109,6 +109,7 @@ class Engine:
         self._autocast = reduced_precision(device)
         self._network = copy.deepcopy(self._host_network)
         fold_norms(self._network)
+        fold_padding(self._network)
         if self._autocast is not None:
             convert_weights(self._network, self._autocast)
         self._network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
