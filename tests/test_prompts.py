@@ -376,3 +376,8 @@ def test_the_predicted_iou_is_said_where_it_can_be_believed(open_dock: Any, pred
         predictor.card = predictor.card.model_copy(update={"metrics": metrics})
         click(dock, 10, column)
         assert ("IoU about 0.88" in dock.status.text()) is said
+    dock.next_button.click()
+    click(dock, 30, 30)
+    assert "IoU about" in dock.status.text()
+    click(dock, 10, 12)
+    assert "IoU about" not in dock.status.text()

@@ -33,7 +33,8 @@ def status(annotator: Annotator) -> str:
         parts.append("working…")
     elif annotator.last is not None and annotator.last.replay.plane == plane:
         last = annotator.last
-        if assistant.replayer.predictor.card.knows_quality and last.prediction is not None:
+        knows = assistant.replayer.predictor.card.knows_quality
+        if knows and last.prediction is not None and not _finished_there(annotator.site, plane):
             parts.append(f"IoU about {last.prediction.quality:.2f}")
         parts.append(f"{last.seconds * 1000:.0f} ms on {last.device}")
     else:
@@ -107,8 +108,8 @@ def _next_click(site: Site, plane: Plane | None) -> str:
     clicks = session.clicks(session.current, plane)
     if not len(clicks):
         return _first_click(session, plane)
-    there = int(site.labels_of(plane)[clicks[-1].pixel])
-    if there not in (0, session.current):
+    there = _finished_there(site, plane)
+    if there:
         return (
             f"The last click is on object {there}, which is finished and stays as it is: undo it, "
             f"or go on with that object by {native('take_up_pointed')}, the mouse over it."
@@ -122,6 +123,16 @@ def _next_click(site: Site, plane: Plane | None) -> str:
         f"Click where the mask is wrong; {_switch()} switches between object and "
         f"background. {native('next_object')} goes on to the next object."
     )
+
+
+def _finished_there(site: Site, plane: Plane | None) -> int:
+    """The finished object that the last click in a slice lies on; 0 if there is none."""
+    current = site.session.current
+    clicks = None if plane is None else site.session.clicks(current, plane)
+    if plane is None or not clicks:
+        return 0
+    there = int(site.labels_of(plane)[clicks[-1].pixel])
+    return 0 if there == current else there
 
 
 def _first_click(session: Session, plane: Plane) -> str:
