@@ -12,6 +12,7 @@ import npe2
 import numpy as np
 import pytest
 import tifffile
+from in_window import click, grey
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Points
 from napari.utils.key_bindings import coerce_keybinding
@@ -24,15 +25,6 @@ from napari_fctsfn.plugin import commands
 from napari_fctsfn.plugin.exporting import with_ending
 from napari_fctsfn.plugin.keydialog import KeyDialog
 from napari_fctsfn.plugin.keys import ACTIONS, choose_keys, chosen_keys, native
-
-
-def grey(*shape: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
-
-
-def click(dock: Any, row: float, column: float) -> None:
-    dock.annotator.site.prompts.positive.add([row, column])
-    assert dock.wait_idle()
 
 
 def call(name: str, *arguments: Any) -> Any:

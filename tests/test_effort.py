@@ -7,22 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from in_window import click
 from qtpy.QtWidgets import QApplication
 
 from napari_fctsfn.models import resolve_model
 from napari_fctsfn.plugin.shelf.effort import running_means
 from napari_fctsfn.session.effort import efforts
-
-pytestmark = pytest.mark.filterwarnings(
-    # napari 0.9 and its dependencies, on their own behalf
-    "ignore::DeprecationWarning:napari.*",
-    "ignore::DeprecationWarning:vispy.*",
-)
-
-
-def click(dock: Any, *point: float) -> None:
-    dock.annotator.site.prompts.positive.add([list(point)])
-    assert dock.wait_idle()
 
 
 def test_clicks_of_each_object_are_counted_slice_by_slice(

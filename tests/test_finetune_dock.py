@@ -26,12 +26,6 @@ from napari_fctsfn.predict import Normalisation
 from napari_fctsfn.session import ImageIdentity, Journal, Plane, Session
 from napari_fctsfn.train.finetune.job import Result
 
-pytestmark = pytest.mark.filterwarnings(
-    # napari 0.9 and its dependencies, on their own behalf
-    "ignore::DeprecationWarning:napari.*",
-    "ignore::DeprecationWarning:vispy.*",
-)
-
 TINY = NetworkConfig(
     interaction_channels=(4, 4, 4, 4, 4),
     fusion_channels=8,

@@ -24,12 +24,6 @@ from napari_fctsfn.predict import Normalisation, Predictor
 from napari_fctsfn.train.finetune import measure, pictures_of_stack, usable
 from napari_fctsfn.train.finetune.split import Item
 
-pytestmark = pytest.mark.filterwarnings(
-    # napari 0.9 and its dependencies, on their own behalf
-    "ignore::DeprecationWarning:napari.*",
-    "ignore::DeprecationWarning:vispy.*",
-)
-
 TINY = NetworkConfig(
     interaction_channels=(4, 4, 4, 4, 4),
     fusion_channels=8,

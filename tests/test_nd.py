@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from in_window import click, grey
 from qtpy.QtWidgets import QApplication
 
 from napari_fctsfn.clicks import Click, Clicks
@@ -16,21 +17,6 @@ from napari_fctsfn.errors import InputError
 from napari_fctsfn.plugin import AnnotateDock
 from napari_fctsfn.predict import Channels, Normalisation, Prediction, Settings, SliceView
 from napari_fctsfn.session import ImageIdentity, Plane, Session, SessionError, ledger
-
-pytestmark = pytest.mark.filterwarnings(
-    # napari 0.9 and its dependencies, on their own behalf
-    "ignore::DeprecationWarning:napari.*",
-    "ignore::DeprecationWarning:vispy.*",
-)
-
-
-def grey(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 200, shape, dtype=np.uint8)
-
-
-def click(dock: AnnotateDock, *point: float) -> None:
-    dock.annotator.site.prompts.positive.add(list(point))
-    assert dock.wait_idle()
 
 
 def choose(dock: AnnotateDock, axis: int, *channels: int | None) -> None:
@@ -297,8 +283,8 @@ def by_windows(predictor: Any, monkeypatch: Any) -> None:
         mask = np.zeros(pixels.shape, bool)
         if isinstance(previous, np.ndarray):
             mask |= previous[box[0] : box[2], box[1] : box[3]]
-        for click in clicks:
-            top, left = click.pixel[0] - box[0], click.pixel[1] - box[1]
+        for each in clicks:
+            top, left = each.pixel[0] - box[0], each.pixel[1] - box[1]
             mask[top - 9 : top + 10, left - 9 : left + 10] = True
         return Prediction(mask, mask.astype(np.float32), box, predictor.image.shape)
 

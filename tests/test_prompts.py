@@ -2,51 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
-from napari.utils.notifications import notification_manager
+from in_window import click, grey, notified, press
 from qtpy.QtWidgets import QApplication
-
-pytestmark = pytest.mark.filterwarnings(
-    # napari 0.9 and its dependencies, on their own behalf
-    "ignore::DeprecationWarning:napari.*",
-    "ignore::DeprecationWarning:vispy.*",
-)
-
-
-@contextmanager
-def notified(text: str) -> Iterator[None]:
-    """Exactly one notification is shown, and it says this."""
-    before = len(notification_manager.records)
-    yield
-    messages = [str(record.message) for record in list(notification_manager.records)[before:]]
-    assert len(messages) == 1, messages
-    assert text in messages[0]
-
-
-def click(dock: Any, *point: float, positive: bool = True) -> None:
-    prompts = dock.annotator.site.prompts
-    (prompts.positive if positive else prompts.negative).add(list(point))
-    assert dock.wait_idle()
-
-
-def press(viewer: Any, key: str) -> None:
-    """Press a key over the canvas, as a user does."""
-    from qtpy.QtTest import QTest
-
-    canvas = next(
-        w for w in QApplication.allWidgets() if type(w).__name__ == "CanvasBackendDesktop"
-    )
-    QTest.keyClick(canvas, key)
-    QApplication.processEvents()
-
-
-def grey(*shape: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 200, shape, dtype=np.uint8)
 
 
 def test_a_mask_of_the_layer_at_work_is_taken_up_under_the_cursor(open_dock: Any) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_window import click
 from scipy.ndimage import binary_dilation, label
 
 from napari_fctsfn.clicks import Clicks
@@ -18,20 +19,9 @@ from napari_fctsfn.plugin.samples import picture
 from napari_fctsfn.predict import Normalisation, Prediction, Predictor, Settings
 from napari_fctsfn.predict.similar import find_similar
 
-pytestmark = pytest.mark.filterwarnings(
-    # napari 0.9 and its dependencies, on their own behalf
-    "ignore::DeprecationWarning:napari.*",
-    "ignore::DeprecationWarning:vispy.*",
-)
-
 
 def grey(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 60, shape).astype(np.uint8)
-
-
-def click(dock: Any, *point: float) -> None:
-    dock.annotator.site.prompts.positive.add([list(point)])
-    assert dock.wait_idle()
 
 
 class Bright:

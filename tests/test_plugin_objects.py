@@ -1,0 +1,169 @@
+"""The table of objects in the dock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from in_window import cells, click, grey, notified
+from qtpy.QtCore import Qt
+
+from napari_fctsfn.plugin import AnnotateDock
+
+
+def three_objects(dock: AnnotateDock) -> np.ndarray:
+    for number, row in enumerate((8, 18, 28)):
+        if number:
+            dock.annotator.next_object()
+        click(dock, row, 12)
+    return dock.annotator.site.labels.data.copy()
+
+
+def test_the_table_shows_the_objects_and_takes_names(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    three_objects(dock)
+    model = dock.objects.model
+    assert cells(dock) == [[n, "", "", 1, 25, 1] for n in (1, 2, 3)]
+    assert model.setData(model.index(1, 1), " left one ")
+    assert model.setData(model.index(1, 2), "nucleus")
+    assert model.setData(model.index(1, 6), Qt.CheckState.Checked.value, Qt.CheckStateRole)
+    assert not model.setData(model.index(1, 4), 7)
+    assert cells(dock)[1] == [2, "left one", "nucleus", 1, 25, 1]
+    assert dock.annotator.session.note(2).reviewed
+    for _ in range(3):
+        dock.annotator.undo()
+    assert not dock.annotator.session.notes
+
+
+def test_a_finished_object_is_taken_up_again(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(4, 40, 50))
+    for z in (0, 2, 3):
+        viewer.dims.set_point(0, z)
+        click(dock, z, 8 + 5 * z, 12)
+        dock.annotator.next_object()
+    dock.objects.choose([2])
+    dock.objects.actions_of["Take up"][0]()
+    assert dock.wait_idle()
+    assert viewer.dims.current_step[0] == 2
+    assert dock.annotator.site.prompts.positive.data.tolist() == [[2, 18, 12]]
+    click(dock, 2, 30, 30)
+    assert dock.annotator.site.labels.data[2, 30, 30] == 2
+    dock.annotator.next_object()
+    assert dock.annotator.session.current == 4
+
+
+def test_objects_are_merged_deleted_and_renumbered_and_all_of_it_undone(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    before, labels = three_objects(dock), dock.annotator.site.labels
+    table, actions = dock.objects, dock.objects.actions_of
+    table.choose([2, 3])
+    actions["Merge"][0]()
+    assert [row[:1] + row[3:] for row in cells(dock)] == [[1, 1, 25, 1], [2, 1, 50, 2]]
+    assert sorted(np.unique(labels.data)) == [0, 1, 2]
+    table.choose([1])
+    actions["Delete"][0]()
+    actions["Renumber"][0]()
+    assert sorted(np.unique(labels.data)) == [0, 1]
+    assert dock.annotator.session.current == 3
+    table.choose([1])
+    actions["Delete"][0]()
+    assert not labels.data.any()
+    for _ in range(4):
+        dock.annotator.undo()
+    assert (labels.data == before).all()
+
+
+def test_the_table_tells_its_view_of_changed_rows_only(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    three_objects(dock)
+    model, told = dock.objects.model, []
+    model.dataChanged.connect(lambda first, last: told.append((first.row(), last.row())))
+    model.modelReset.connect(lambda: told.append("reset"))
+    click(dock, 30, 40)
+    assert set(told) == {(2, 2)}
+    assert cells(dock)[2][4:6] == [50, 2]
+    told.clear()
+    # the row in bold is that of the object that is worked on
+    dock.annotator.take_up(1)
+    assert dock.wait_idle()
+    assert set(told) == {(0, 0), (2, 2)}
+    bold = [
+        (font := model.data(model.index(row, 0), Qt.FontRole)) is not None and font.bold()
+        for row in range(3)
+    ]
+    assert bold == [True, False, False]
+    dock.annotator.delete([2])
+    assert "reset" in told
+    assert [row[0] for row in cells(dock)] == [1, 3]
+
+
+def test_nothing_chosen_in_the_table_is_said_and_changes_nothing(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    before = three_objects(dock)
+    for name in ("Show", "Merge", "Delete", "Reviewed", "Protect", "Hide", "Colour…"):
+        dock.objects.choose([2] if name == "Merge" else [])
+        dock.objects.actions_of[name][0]()
+        assert "in the table first" in dock.hint.text()
+        dock.annotator.tell("")
+    assert (dock.annotator.site.labels.data == before).all()
+    assert not dock.annotator.session.notes
+
+
+def test_the_object_worked_on_is_chosen_in_the_table(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50))
+    three_objects(dock)
+    assert dock.objects.chosen == [3]
+    dock.objects.choose([2])
+    camera = getattr(viewer, "scene", viewer).camera
+    camera.center = place = (5.0, 6.0)
+    viewer.cursor.position = (8.0, 12.0)
+    dock.annotator.choose_polarity(False)
+    dock.annotator.take_up_pointed()
+    assert dock.wait_idle()
+    assert dock.annotator.polarity is True
+    assert dock.objects.chosen == [1]
+    assert tuple(camera.center[-2:]) == place
+    dock.annotator.choose_polarity(False)
+    dock.annotator.take_up(1)
+    assert dock.annotator.polarity is True
+    dock.objects.choose([2, 3])
+    click(dock, 10, 14)
+    assert dock.objects.chosen == [2, 3]
+    dock.annotator.next_object()
+    dock.objects.actions_of["Delete"][0]()
+    assert [row[0] for row in cells(dock)] == [1]
+
+
+def test_a_protected_object_is_closed_to_clicks_and_brush(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    click(dock, 8, 12)
+    dock.objects.choose([1])
+    dock.objects.actions_of["Protect"][0]()
+    labels = dock.annotator.site.labels
+    before = labels.data.copy()
+    with notified("object 1 is protected"):
+        click(dock, 20, 20)
+    assert len(dock.annotator.site.prompts.positive.data) == 1
+    labels.selected_label, labels.brush_size = 0, 3
+    with notified("the stroke was taken back"):
+        labels.paint((8, 12), 0)
+        assert dock.wait_idle()
+    assert (labels.data == before).all()
+    dock.objects.actions_of["Protect"][0]()
+    labels.paint((8, 12), 0)
+    assert labels.data[8, 12] == 0
+
+
+def test_objects_get_colours_and_are_hidden(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    three_objects(dock)
+    labels = dock.annotator.site.labels
+    own = [tuple(labels.get_color(n)) for n in (1, 2, 3)]
+    dock.annotator.describe([1], color="#ff0000")
+    dock.annotator.describe([2], hidden=True)
+    assert tuple(labels.get_color(1)) == (1, 0, 0, 1)
+    assert labels.get_color(2) is None or labels.get_color(2)[3] == 0
+    assert tuple(labels.get_color(3)) == own[2]
+    dock.annotator.undo()
+    dock.annotator.undo()
+    assert [tuple(labels.get_color(n)) for n in (1, 2, 3)] == own

@@ -1,0 +1,204 @@
+"""Sessions in the dock: kept, reopened after a crash, left aside where they are damaged."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from in_window import click, grey, notified
+
+from napari_fctsfn.plugin import AnnotateDock
+from napari_fctsfn.session import open_session
+
+
+def test_a_closed_session_is_reopened_with_its_clicks(open_dock: Any, predictor: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50))
+    click(dock, 10, 12)
+    dock.annotator.next_object()
+    click(dock, 30, 30)
+    click(dock, 30, 33)
+    labels = dock.annotator.site.labels
+    before = labels.data.copy()
+    dock.release()
+    again = AnnotateDock(viewer)
+    assert again.wait_idle()
+    again.labels.choose(labels)
+    again.image.choose(viewer.layers[0])
+    assert again.start()
+    assert again.annotator.session.current == 2
+    assert again.annotator.site.prompts.positive.data.tolist() == [[30, 30], [30, 33]]
+    click(again, 5, 40)
+    click(again, 20, 40)
+    again.annotator.site.prompts.positive.selected_data = {2, 3}
+    again.annotator.site.prompts.positive.remove_selected()
+    assert again.wait_idle()
+    assert (labels.data == before).all()
+    again.close()
+
+
+def test_a_damaged_stored_session_is_left_aside(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50), start=False)
+    layer = viewer.add_labels(
+        np.ones((40, 50), np.uint8), metadata={"napari-fctsfn session": "nowhere"}
+    )
+    dock.labels.choose(layer)
+    with notified("left aside: nowhere is no session"):
+        assert dock.start()
+    assert dock.annotator.session.current == 2
+
+
+def test_what_a_crash_left_behind_is_reopened(open_dock: Any, isolated_home: Path) -> None:
+    image = grey(40, 50)
+    viewer, dock = open_dock(image)
+    click(dock, 10, 12)
+    dock.annotator.next_object()
+    click(dock, 30, 30)
+    dock.annotator.undo()
+    labels = dock.annotator.site.labels.data.copy()
+    # what the disk holds when the process is killed now
+    (folder,) = (isolated_home / "sessions").iterdir()
+    shutil.copytree(folder, folder.with_name("99990101-000000 killed"))
+    dock.release()
+    viewer.layers.clear()
+    viewer.add_image(image, name="the same under another name")
+    again = AnnotateDock(viewer)
+    assert again.wait_idle()
+    assert again.reopen_button.isVisibleTo(again)
+    assert "Reopen last session goes on" in again.hint.text()
+    again.reopen_button.click()
+    assert again.wait_idle()
+    site = again.annotator.site
+    assert (site.labels.data == labels).all()
+    assert site.session.current == 2
+    again.annotator.redo()
+    assert again.wait_idle()
+    assert site.labels.data[30, 30] == 2
+    for _ in range(3):
+        again.annotator.undo()
+    assert not site.labels.data.any()
+    assert again.annotator.session.current == 1
+    again.close()
+
+
+def test_the_session_of_another_image_is_not_reopened(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50))
+    click(dock, 10, 12)
+    dock.release()
+    viewer.layers.clear()
+    viewer.add_image(grey(40, 50) + 1, name="other")
+    again = AnnotateDock(viewer)
+    assert again.wait_idle()
+    with notified("and not of “other”"):
+        assert not again.reopen()
+    again.close()
+
+
+def test_the_next_image_is_the_next_file_that_is_not_annotated(
+    open_dock: Any, tmp_path: Path
+) -> None:
+    viewer, dock = open_dock(grey(40, 50), start=False)
+    with notified("was not opened from a file"):
+        assert not dock.next_image()
+    for number in range(4):
+        tifffile.imwrite(tmp_path / f"cells{number}.tif", grey(40, 50) + number)
+    (tmp_path / "notes.txt").write_text("no image")
+    (image,) = viewer.open(str(tmp_path / "cells2.tif"), plugin="napari")
+    dock.image.choose(image)
+    assert dock.start()
+    click(dock, 10, 12)
+    (image,) = viewer.open(str(tmp_path / "cells0.tif"), plugin="napari")
+    dock.image.choose(image)
+    dock.labels.choose(None)
+    dock.act("next_image")
+    assert dock.wait_idle()
+    assert dock.annotator.site.image.source.path == str(tmp_path / "cells1.tif")
+    assert not image.visible
+    # the session of a file of another name and the same shape is not offered
+    assert not dock.reopen_button.isVisibleTo(dock)
+    click(dock, 20, 20)
+    assert dock.next_image()  # not the second, which has a session
+    assert dock.wait_idle()
+    assert dock.annotator.site.image.source.path == str(tmp_path / "cells3.tif")
+    with notified("has no image after cells3.tif"):
+        assert not dock.next_image()
+    assert dock.annotator.site.image.source.path == str(tmp_path / "cells3.tif")
+
+
+def test_nothing_stays_of_a_session_in_which_nothing_was_done(
+    open_dock: Any, isolated_home: Path
+) -> None:
+    _, dock = open_dock(grey(40, 50))
+    assert len(list((isolated_home / "sessions").iterdir())) == 1
+    dock.release()
+    assert not list((isolated_home / "sessions").iterdir())
+
+
+def test_a_full_disk_is_said_and_does_not_stop_the_work(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    journal = dock.annotator.site.journal
+    file = journal._file
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        journal._file = full
+        click(dock, 10, 12)
+        assert "No space left" in dock.hint.text()
+        journal._file = file
+    click(dock, 12, 12)
+    assert "No space" not in dock.hint.text()
+    assert dock.annotator.site.labels.data[10, 12] == 1
+
+
+def test_labels_changed_while_the_dock_was_closed_become_part_of_the_session(
+    open_dock: Any,
+) -> None:
+    viewer, dock = open_dock(grey(3, 40, 50))
+    click(dock, 0, 10, 12)
+    labels = dock.annotator.site.labels
+    dock.release()
+    labels.data[2, 5:9, 5:9] = 7
+    again = AnnotateDock(viewer)
+    assert again.wait_idle()
+    again.labels.choose(labels)
+    assert again.start()
+    folder = again.annotator.site.journal.folder
+    again.close()
+    opened = open_session(folder)
+    opened.journal.close()
+    assert (opened.labels == labels.data).all()
+
+
+def test_two_viewers_hold_two_sessions(open_dock: Any) -> None:
+    _, one = open_dock(grey(40, 50))
+    _, two = open_dock(grey(40, 50))
+    click(one, 10, 12)
+    assert not two.annotator.site.labels.data.any()
+    assert two.annotator.session.current == 1
+
+
+def test_a_session_is_opened_and_labels_are_saved_by_naparis_file_menu(
+    open_dock: Any, tmp_path: Path
+) -> None:
+    viewer, dock = open_dock(grey(3, 40, 50))
+    viewer.dims.set_point(0, 1)
+    click(dock, 1, 10, 12)
+    labels = dock.annotator.site.labels
+    folder = Path(labels.metadata["napari-fctsfn session"])
+    before = labels.data.copy()
+    image = viewer.layers[0]
+    dock.annotator.stop()
+    viewer.layers.remove(labels)
+    (opened,) = viewer.open(folder, plugin="napari-fctsfn")
+    assert (opened.data == before).all()
+    dock.labels.choose(opened)
+    assert dock.start()
+    assert [row.clicks for row in dock.objects.model.rows] == [1]
+    opened.scale = (2, 0.5, 0.5)
+    for name in ("a.ome.tif", "a.ome.zarr", "a.json", "a.zip"):
+        saved = opened.save(str(tmp_path / name), plugin="napari-fctsfn")
+        assert saved == [str(tmp_path / name)]
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+        assert (file.asarray() == before).all()
+        assert 'PhysicalSizeZ="2.0"' in file.ome_metadata
+    assert image in viewer.layers
