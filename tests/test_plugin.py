@@ -18,6 +18,7 @@ from napari_fctsfn.clicks import Click, ClickRecord, read_clicks
 from napari_fctsfn.models import ModelError, chosen_model
 from napari_fctsfn.plugin import AnnotateDock, tasks
 from napari_fctsfn.plugin.keys import chosen_keys
+from napari_fctsfn.plugin.layers import camera_of
 
 
 def test_a_click_makes_a_mask_and_undo_takes_it_back(open_dock: Any, predictor: Any) -> None:
@@ -476,3 +477,27 @@ def test_a_dock_closed_while_the_worker_runs(open_dock: Any, predictor: Any) -> 
 def test_the_dock_leaves_torch_to_the_background() -> None:
     code = "import sys, napari_fctsfn.plugin.dock; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("zoomed", [False, True])
+def test_a_fitted_view_is_fitted_to_what_the_dock_leaves_of_the_window(
+    make_napari_viewer_proxy: Any, predictor: Any, qtbot: Any, zoomed: bool
+) -> None:
+    viewer = make_napari_viewer_proxy(show=True)
+    viewer.add_image(grey(300, 900))
+    QApplication.processEvents()
+    viewer.reset_view()
+    camera = camera_of(viewer)
+    if zoomed:
+        camera.zoom *= 3
+    before = camera.zoom, camera.center
+    _, dock = viewer.window.add_plugin_dock_widget("napari-fctsfn", "Annotate")
+    assert dock.wait_idle(20_000)
+    if zoomed:
+        assert (camera.zoom, camera.center) == before
+    else:
+        qtbot.waitUntil(lambda: camera.zoom < before[0])
+        fitted = camera.zoom
+        viewer.reset_view()
+        assert camera.zoom == pytest.approx(fitted)
+    dock.release()

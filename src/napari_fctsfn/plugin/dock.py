@@ -13,7 +13,7 @@ from weakref import WeakSet
 import napari.viewer
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QApplication,
     QComboBox,
@@ -32,7 +32,6 @@ from qtpy.QtWidgets import (
 
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.plugin.annotate import Annotator
-from napari_fctsfn.plugin.background import single_shot
 from napari_fctsfn.plugin.channels import ChannelChooser
 from napari_fctsfn.plugin.choosers import LayerChooser
 from napari_fctsfn.plugin.exporting import ExportButton
@@ -44,7 +43,7 @@ from napari_fctsfn.plugin.refining import RefineBox
 from napari_fctsfn.plugin.sections import Scrolling, section
 from napari_fctsfn.plugin.status import hint, status
 from napari_fctsfn.plugin.tasks import Choices, ModelChoice, list_model_choices
-from napari_fctsfn.plugin.telling import join_tabs
+from napari_fctsfn.plugin.telling import Docked
 from napari_fctsfn.plugin.tools import FindRow, ToolRow
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ _ANYTIME = ("start", "reopen", "next_image", "choose_keys")
 """Actions that need no session."""
 
 
-class AnnotateDock(QWidget):
+class AnnotateDock(Docked):
     """Click on things of an image and get their masks in a Labels layer.
 
     Parameters
@@ -82,11 +81,8 @@ class AnnotateDock(QWidget):
         Does the work; everything on the dock calls one of its methods.
     """
 
-    _docked = False
-    _released = False
-
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+        super().__init__(viewer, parent)
         self.annotator = Annotator(viewer, self)
         self.image = LayerChooser(viewer, Image, "no image open", always=False)
         self.labels = LayerChooser(viewer, Labels, "New labels layer", always=True)
@@ -239,29 +235,11 @@ class AnnotateDock(QWidget):
             time.sleep(0.002)
         return False
 
-    def release(self) -> None:
+    def let_go(self) -> None:
         """Let go of the viewer and its layers; the labels stay."""
-        if not self._released:
-            self._released = True
-            self.image.release()
-            self.labels.release()
-            self.annotator.close()
-
-    def event(self, event: QEvent | None) -> bool:
-        """Let go when napari takes the dock out of its window: it is not closed then."""
-        if event is not None and event.type() == QEvent.Type.ParentChange:
-            if self.parent() is not None:
-                if not self._docked:
-                    single_shot(self, 0, partial(join_tabs, self)).start()
-                self._docked = True
-            elif self._docked:
-                self.release()
-        return super().event(event)
-
-    def closeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Let go when the dock is closed as a window of its own."""
-        self.release()
-        super().closeEvent(event)
+        self.image.release()
+        self.labels.release()
+        self.annotator.close()
 
     def _lay_out(self) -> None:
         setup = QWidget()

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
+
+from napari_fctsfn.plugin.background import single_shot
+from napari_fctsfn.plugin.layers import camera_of
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
 
 
 def tell_models(widget: QWidget, use: str = "") -> None:
@@ -19,7 +28,9 @@ def tell_models(widget: QWidget, use: str = "") -> None:
     """
     from napari_fctsfn.plugin.dock import AnnotateDock
 
-    for other in _docks(widget):
+    window = widget.window()
+    docks: list[Any] = [] if window is None else window.findChildren(Docked)
+    for other in docks:
         if isinstance(other, AnnotateDock):
             other.list_models(use)
         elif other is not widget:
@@ -35,38 +46,81 @@ def next_image(widget: QWidget) -> bool:
     return any(dock.next_image() for dock in docks[:1])
 
 
-def join_tabs(widget: QWidget) -> None:
-    """Show a dock as a tab beside the others of its window; above each other they were too low.
+class Docked(QWidget):
+    """A widget that napari docks in its window; it lets go when it is taken out or closed.
 
     Parameters
     ----------
-    widget : QWidget
-        The dock that was opened last.
+    viewer : napari.viewer.Viewer
+        The viewer of the window.
+    parent : QWidget, optional
     """
-    window, own = widget.window(), _frame(widget)
-    if not isinstance(window, QMainWindow) or own is None:
-        return
-    area = window.dockWidgetArea(own)
-    for other in _docks(widget):
-        frame = _frame(other)
-        if other is widget or frame is None or frame.isHidden() or frame.isFloating():
-            continue
-        if window.dockWidgetArea(frame) == area:
-            window.tabifyDockWidget(frame, own)
-            own.raise_()
+
+    _docked = False
+    _released = False
+
+    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+
+    def let_go(self) -> None:
+        """Leave the viewer alone from now on; called once."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Let go of the viewer and its layers; the labels stay."""
+        if not self._released:
+            self._released = True
+            self.let_go()
+
+    def event(self, event: QEvent | None) -> bool:
+        """Let go when napari takes the dock out of its window: it is not closed then."""
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            if self.parent() is not None:
+                if not self._docked:
+                    single_shot(self, 0, partial(self._settle, _is_fitted(self._viewer))).start()
+                self._docked = True
+            elif self._docked:
+                self.release()
+        return super().event(event)
+
+    def closeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Let go when the dock is closed as a window of its own."""
+        self.release()
+        super().closeEvent(event)
+
+    def _settle(self, fitted: bool) -> None:
+        """Share the window with the other docks, and fit the view again to what is left of it."""
+        self._join_tabs()
+        if fitted and not self._released:
+            self._viewer.reset_view()
+
+    def _join_tabs(self) -> None:
+        """Be a tab beside the other docks of the window; above each other they were too low."""
+        window, own = self.window(), _frame(self)
+        if not isinstance(window, QMainWindow) or own is None:
             return
+        area = window.dockWidgetArea(own)
+        for other in window.findChildren(Docked):
+            frame = _frame(other)
+            if other is self or frame is None or frame.isHidden() or frame.isFloating():
+                continue
+            if window.dockWidgetArea(frame) == area:
+                window.tabifyDockWidget(frame, own)
+                own.raise_()
+                return
 
 
-def _docks(widget: QWidget) -> list[Any]:
-    """All docks of this package in a widget's window."""
-    from napari_fctsfn.plugin.batching.dock import BatchDock
-    from napari_fctsfn.plugin.dock import AnnotateDock
-    from napari_fctsfn.plugin.shelf.dock import ModelsDock
-    from napari_fctsfn.plugin.teaching.dock import FineTuneDock
-
-    window = widget.window()
-    kinds = AnnotateDock, FineTuneDock, BatchDock, ModelsDock
-    return [] if window is None else [dock for kind in kinds for dock in window.findChildren(kind)]
+def _is_fitted(viewer: Viewer) -> bool:
+    """Whether a plane is shown as napari shows it at first, neither moved nor zoomed."""
+    if viewer.dims.ndisplay != 2:
+        return False
+    camera = camera_of(viewer)
+    before = camera.center, camera.zoom
+    viewer.reset_view()
+    fitted = np.allclose((*before[0], before[1]), (*camera.center, camera.zoom))
+    camera.center, camera.zoom = before
+    return fitted
 
 
 def _frame(widget: QWidget) -> QDockWidget | None:

@@ -7,13 +7,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # napari injects the viewer by this annotation, which it looks up when it makes the widget
 import napari.viewer
-from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
@@ -28,9 +27,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_fctsfn.plugin import tasks
-from napari_fctsfn.plugin.background import Background, single_shot
+from napari_fctsfn.plugin.background import Background
 from napari_fctsfn.plugin.batching.form import JobForm
-from napari_fctsfn.plugin.telling import join_tabs
+from napari_fctsfn.plugin.telling import Docked
 
 if TYPE_CHECKING:
     from napari_fctsfn.batch import Entry, Plan, Summary
@@ -42,7 +41,7 @@ _OPENED = 5
 """Results that are opened at once."""
 
 
-class BatchDock(QWidget):
+class BatchDock(Docked):
     """Builds a batch job by choosing, and runs it in the background.
 
     Parameters
@@ -53,11 +52,8 @@ class BatchDock(QWidget):
         Owner in Qt.
     """
 
-    _docked = False
-
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._viewer = viewer
+        super().__init__(viewer, parent)
         self._background, self._lister = Background(self), Background(self)
         self._trial = Path(tempfile.mkdtemp(prefix="napari-fctsfn-"))
         self._entries: list[Entry] = []
@@ -157,29 +153,13 @@ class BatchDock(QWidget):
             time.sleep(0.005)
         return False
 
-    def release(self) -> None:
+    def let_go(self) -> None:
         """Stop what is under way and remove what was only tried."""
         self._stopped = True
         self._timer.stop()
         self._background.forget()
         self._lister.forget()
         shutil.rmtree(self._trial, ignore_errors=True)
-
-    def event(self, event: QEvent | None) -> bool:
-        """Let go when napari takes the dock out of its window: it is not closed then."""
-        if event is not None and event.type() == QEvent.Type.ParentChange:
-            if self.parent() is not None:
-                if not self._docked:
-                    single_shot(self, 0, partial(join_tabs, self)).start()
-                self._docked = True
-            elif self._docked:
-                self.release()
-        return super().event(event)
-
-    def closeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Let go when the dock is closed as a window of its own."""
-        self.release()
-        super().closeEvent(event)
 
     def _lay_out(self) -> None:
         grid = QGridLayout()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import napari.viewer
 import numpy as np
 from napari.layers import Image, Labels
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QApplication,
@@ -33,14 +33,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.plugin.background import Background, single_shot
+from napari_fctsfn.plugin.background import Background
 from napari_fctsfn.plugin.choosers import LayerChooser
 from napari_fctsfn.plugin.layers import displayed_range, full_data
 from napari_fctsfn.plugin.sections import Scrolling, section
 from napari_fctsfn.plugin.shelf.effort import EffortChart
 from napari_fctsfn.plugin.shelf.listing import Listed, Listing, describe, read_listing
 from napari_fctsfn.plugin.shelf.trial import Trial
-from napari_fctsfn.plugin.telling import join_tabs, tell_models
+from napari_fctsfn.plugin.telling import Docked, tell_models
 
 if TYPE_CHECKING:
     from napari_fctsfn.train.finetune import Measured, Picture
@@ -49,7 +49,7 @@ _ENDING = "Models (*.safetensors)"
 _ENDINGS = f"{_ENDING};;For the BioImage Model Zoo (*.zip)"
 
 
-class ModelsDock(QWidget):
+class ModelsDock(Docked):
     """Choose, rename, delete, export and import models, and measure them.
 
     Parameters
@@ -67,11 +67,8 @@ class ModelsDock(QWidget):
         The last measuring of models.
     """
 
-    _docked = False
-    _released = False
-
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+        super().__init__(viewer, parent)
         self.listing: Listing | None = None
         self._reader, self._background = Background(self), Background(self)
         self.trial = Trial()
@@ -370,32 +367,14 @@ class ModelsDock(QWidget):
             time.sleep(0.005)
         return False
 
-    def release(self) -> None:
+    def let_go(self) -> None:
         """Let go of the viewer and stop measuring."""
-        if not self._released:
-            self._released = True
-            self.trial.cancel()
-            self._timer.stop()
-            self._reader.forget()
-            self._background.forget()
-            self.image.release()
-            self.labels.release()
-
-    def event(self, event: QEvent | None) -> bool:
-        """Let go when napari takes the dock out of its window: it is not closed then."""
-        if event is not None and event.type() == QEvent.Type.ParentChange:
-            if self.parent() is not None:
-                if not self._docked:
-                    single_shot(self, 0, partial(join_tabs, self)).start()
-                self._docked = True
-            elif self._docked:
-                self.release()
-        return super().event(event)
-
-    def closeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Let go when the dock is closed as a window of its own."""
-        self.release()
-        super().closeEvent(event)
+        self.trial.cancel()
+        self._timer.stop()
+        self._reader.forget()
+        self._background.forget()
+        self.image.release()
+        self.labels.release()
 
     def _lay_out(self) -> None:
         keep = QGridLayout()

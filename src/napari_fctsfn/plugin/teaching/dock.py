@@ -16,7 +16,7 @@ import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_error, show_info, show_warning
 from numpy.typing import NDArray
-from qtpy.QtCore import QEvent, QSize, Qt, QTimer
+from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import (
     QApplication,
@@ -41,14 +41,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.plugin.background import Background, single_shot
+from napari_fctsfn.plugin.background import Background
 from napari_fctsfn.plugin.choosers import LayerChooser
 from napari_fctsfn.plugin.layers import displayed_range, full_data
 from napari_fctsfn.plugin.sections import Scrolling
 from napari_fctsfn.plugin.teaching.chart import Chart
 from napari_fctsfn.plugin.teaching.pictures import comparison, outlined, pixmap, scaled
 from napari_fctsfn.plugin.teaching.process import Teaching
-from napari_fctsfn.plugin.telling import join_tabs, next_image, tell_models
+from napari_fctsfn.plugin.telling import Docked, next_image, tell_models
 
 if TYPE_CHECKING:
     from napari_fctsfn.train.finetune import Picture
@@ -67,7 +67,7 @@ _STAGES = {
 }
 
 
-class FineTuneDock(QWidget):
+class FineTuneDock(Docked):
     """Teach a model your corrected masks.
 
     Parameters
@@ -85,11 +85,8 @@ class FineTuneDock(QWidget):
         The process that learns.
     """
 
-    _docked = False
-    _released = False
-
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+        super().__init__(viewer, parent)
         self.pictures: list[Picture] = []
         self._origins: list[Any] = []
         self.teaching = Teaching(self)
@@ -377,30 +374,12 @@ class FineTuneDock(QWidget):
             time.sleep(0.005)
         return False
 
-    def release(self) -> None:
+    def let_go(self) -> None:
         """Let go of the viewer, end the process."""
-        if not self._released:
-            self._released = True
-            self.image.release()
-            self.labels.release()
-            self._background.forget()
-            self.teaching.close()
-
-    def event(self, event: QEvent | None) -> bool:
-        """Let go when napari takes the dock out of its window: it is not closed then."""
-        if event is not None and event.type() == QEvent.Type.ParentChange:
-            if self.parent() is not None:
-                if not self._docked:
-                    single_shot(self, 0, partial(join_tabs, self)).start()
-                self._docked = True
-            elif self._docked:
-                self.release()
-        return super().event(event)
-
-    def closeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Let go when the dock is closed as a window of its own."""
-        self.release()
-        super().closeEvent(event)
+        self.image.release()
+        self.labels.release()
+        self._background.forget()
+        self.teaching.close()
 
     def _lay_out(self) -> None:
         for box in (self.image, self.labels, self.base):
