@@ -221,5 +221,7 @@ def test_an_export_that_fails_is_told_and_the_session_goes_on(
     _, dock = annotated
     dock.export_button.export("csv", tmp_path / "no" / "a.csv")
     assert dock.wait_idle()
-    assert "“a.csv” is not written: No such file or directory." in capsys.readouterr().out
+    said = f"“a.csv” is not written to {tmp_path / 'no'}: No such file or directory."
+    assert said in capsys.readouterr().out
+    assert dock.hint.text() == said
     assert dock.export_button.isEnabled()

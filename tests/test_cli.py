@@ -201,6 +201,19 @@ def test_clicks_on_the_background_alone_are_told(here):
     assert "give a --positive one" in result.stderr
 
 
+def test_the_predicted_iou_is_said_where_it_can_be_believed(here):
+    assert "IoU" not in segment("grey.png", "--positive", "10,20")
+    arguments = ("--model", "default", "--device", "cpu", "--output", "mask.tif")
+    said = run("segment", "grey.png", "--positive", "10,20", *arguments)
+    predictor = Predictor.from_pretrained("default", "cpu")
+    predictor.set_image(iio.imread("grey.png"))
+    quality = predictor.predict(Clicks([Click(10, 20)])).quality
+    assert f"pixels, IoU about {quality:.2f}, on cpu" in said
+    slices = ("--slice", "1", "--slice", "3")
+    said = run("segment", "stack.tif", "--positive", "10,20", *slices, *arguments)
+    assert " in the worst slice, on cpu" in said
+
+
 def test_the_first_of_two_objects_keeps_its_pixels(here):
     entries = [{"row": 10, "column": 20, "positive": True, "object": label} for label in (2, 1)]
     Path("c.json").write_text(json.dumps({**CLICK_FILE, "clicks": entries}))

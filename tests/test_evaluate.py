@@ -463,10 +463,13 @@ def test_files_that_are_no_picture_are_refused(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("name", ["missing.png", "."])
-def test_what_is_not_there_is_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ImageFileError, match="there is no image file"):
+@pytest.mark.parametrize(
+    ("name", "said"), [("missing.png", "there is no image file"), (".", "is a folder: name an")]
+)
+def test_what_is_no_file_is_named(tmp_path: Path, name: str, said: str) -> None:
+    with pytest.raises(ImageFileError, match=said) as caught:
         read_image(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
 
 
 def test_a_tiff_that_claims_to_be_huge_is_refused_before_reading(tmp_path: Path) -> None:

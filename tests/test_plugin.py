@@ -306,6 +306,17 @@ def test_a_new_object_begins_with_a_click_on_it(open_dock: Any) -> None:
     assert "on object 1, which is finished" in dock.hint.text()
 
 
+def test_a_box_is_named_where_background_clicks_may_not_help(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    click(dock, 10, 12)
+    click(dock, 20, 30, positive=False)
+    assert "Box" not in dock.hint.text()
+    click(dock, 25, 30, positive=False)
+    assert "draw a Box around the object" in dock.hint.text()
+    click(dock, 10, 14)
+    assert "Box" not in dock.hint.text()
+
+
 def test_a_points_layer_saved_by_napari_is_a_click_file(open_dock: Any, tmp_path: Any) -> None:
     _, dock = open_dock(grey(40, 50))
     click(dock, 10, 12)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.predict.postprocess import (
     attached,
+    beside_others,
     change_near,
     component,
     drop_unclicked,
@@ -71,6 +72,25 @@ def test_components_without_a_positive_click_go(problem):
     expected = as_mask(mask.shape, clicked or components)
     np.testing.assert_array_equal(drop_unclicked(mask, clicks), expected)
     np.testing.assert_array_equal(mask, before)
+
+
+@settings(max_examples=200, deadline=None)
+@given(problem=PROBLEMS, seed=st.integers(0, 2**32), share=st.sampled_from([0.0, 0.4, 0.9, 1.0]))
+def test_beside_others_only_clicked_components_are_left(problem, seed, share):
+    mask, clicks = problem
+    free = np.random.default_rng(seed).random(mask.shape) < share
+    inside = [c.pixel for c in clicks.positive if c.inside(mask.shape)]
+    left = flood(mask & free, EIGHT)
+    clicked = [component for component in left if component & set(inside)]
+    if sum(map(len, left)) == mask.sum():
+        expected = mask
+    elif (
+        inside and not any(free[pixel] for pixel in inside) and sum(map(len, left)) < mask.sum() / 2
+    ):
+        expected = np.zeros_like(mask)
+    else:
+        expected = as_mask(mask.shape, clicked or left)
+    np.testing.assert_array_equal(beside_others(mask, free, clicks), expected)
 
 
 @settings(max_examples=200, deadline=None)

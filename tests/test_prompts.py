@@ -197,8 +197,32 @@ def test_a_box_is_one_step_with_its_clicks(open_dock: Any) -> None:
     assert annotator.polarity is True
     click(dock, 1, 30, 40)
     assert annotator.site.labels.data[1, 15, 20] == annotator.site.labels.data[1, 30, 40] == 1
+    steps = len(list(annotator.session.history))
     with notified("holds no pixel of the image"):
         shape_drawn(dock, np.add(corners, [0, 100, 0]), "rectangle")
+    assert "holds no pixel of the image" in dock.hint.text()
+    middle = np.mean(corners, axis=0)
+    of_a_click = 3.5 * annotator.shaping.layer.scale_factor
+    with notified("a click draws no box"):
+        shape_drawn(dock, middle + (corners - middle) * of_a_click / 20, "rectangle")
+    assert len(list(annotator.session.history)) == steps
+
+
+def test_the_next_object_begins_with_a_box_where_boxes_are_drawn(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    annotator = dock.annotator
+    for number, left in enumerate((5, 30), start=1):
+        if number > 1:
+            dock.next_button.click()
+        else:
+            dock.tools.buttons["box"].click()
+        assert dock.tools.buttons["box"].isChecked()
+        shape_drawn(dock, [[5, left], [5, left + 12], [25, left + 12], [25, left]], "rectangle")
+        assert annotator.site.labels.data[15, left + 6] == number
+    dock.tools.buttons["scribble"].click()
+    dock.next_button.click()
+    assert annotator.tool == "click"
+    assert annotator.polarity is True
 
 
 def test_scribbles_are_clicks_of_the_kind_that_is_chosen(open_dock: Any) -> None:

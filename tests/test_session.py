@@ -605,6 +605,23 @@ def test_what_another_object_cuts_off_a_mask_needs_a_click(keep: bool) -> None:
     assert (rebuilt == bench.labels).all()
 
 
+def test_a_click_on_a_finished_object_takes_nothing_beside_it() -> None:
+    bench = Bench()
+    bench.click(Z0, 5, 5)
+    before = bench.labels.copy()
+    bench.session.next_object()
+    bench.click(Z0, 5, 7)
+    current = bench.session.current
+    assert (bench.labels == before).all()
+    assert len(bench.session.clicks(current, Z0)) == 1
+    bench.click(Z0, 5, 9)
+    assert (bench.labels[0] == current).any()
+    assert (bench.labels[0] == 1).sum() == (before == 1).sum()
+    rebuilt = np.zeros_like(bench.labels)
+    rebuild(bench.session.objects, lambda p: bench.image[p.key], RANGE, bench.predictor, rebuilt)
+    assert (rebuilt == bench.labels).all()
+
+
 def test_what_was_found_becomes_objects_in_one_step() -> None:
     bench = Bench()
     bench.click(Z0, 5, 5)

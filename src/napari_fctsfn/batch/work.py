@@ -15,7 +15,7 @@ from napari_fctsfn.clicks import Click, Clicks, read_clicks
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.predict import Normalisation
 from napari_fctsfn.predict.images import is_rgb
-from napari_fctsfn.predict.postprocess import drop_unclicked
+from napari_fctsfn.predict.postprocess import beside_others
 
 if TYPE_CHECKING:
     from napari_fctsfn.predict import Prediction, Predictor, Settings
@@ -192,9 +192,10 @@ def replay(
             last = predictor.predict(clicks, before, settings)
         certainty.setdefault(label, {})[index] = _certainty(last)
         box: tuple[int | slice, ...] = (*index, *last.slices)
-        mine = last.mask & (labels[box] == 0)
+        free = labels[box] == 0
+        mine = last.mask & free
         if (settings or predictor.settings).drop_unclicked:
-            mine = drop_unclicked(mine, clicks.scaled((1.0, 1.0), last.bbox[:2]))
+            mine = beside_others(last.mask, free, clicks.scaled((1.0, 1.0), last.bbox[:2]))
         labels[box][mine] = label
         if probability is not None:
             np.maximum(probability[box], last.probability, out=probability[box])

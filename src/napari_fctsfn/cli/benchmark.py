@@ -100,7 +100,7 @@ def _line(timing: Timing) -> str:
     return (
         f"{timing.model}, {timing.size} px, {timing.device}: image {timing.image_ms:.0f} ms, "
         f"first mask {timing.first_mask_ms:.0f} ms, click {timing.click_ms:.0f} ms "
-        f"(95 %: {timing.click_p95_ms:.0f} ms){memory}"
+        f"(95 % of the clicks: up to {timing.click_p95_ms:.0f} ms){memory}"
     )
 
 

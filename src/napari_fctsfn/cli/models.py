@@ -28,7 +28,8 @@ def list_(_debug: Debug = False) -> None:
             licence = str(error)
         mark = "*" if entry.name == chosen else " "
         origin = "bundled" if entry.bundled else "yours  "
-        typer.echo(f"{mark} {entry.name:{width}}  {origin}  {licence}")
+        chosen_here = ", used unless another is named" if entry.name == chosen else ""
+        typer.echo(f"{mark} {entry.name:{width}}  {origin}  {licence}{chosen_here}")
 
 
 @app.command()

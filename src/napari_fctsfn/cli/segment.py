@@ -90,7 +90,10 @@ def segment(
             "--positive one",
             err=True,
         )
-    typer.echo(f"{output}: {count} of {labels.size} pixels, on {predictor.device}")
+    seen = [value for planes in found.certainty.values() for value in planes.values()]
+    sure = f", IoU about {min(seen):.2f}" if predictor.card.knows_quality else ""
+    where = " in the worst slice" if sure and len(seen) > 1 else ""
+    typer.echo(f"{output}: {count} of {labels.size} pixels{sure}{where}, on {predictor.device}")
 
 
 def _check_outputs(output: Path, probability: Path | None, inputs: dict[str, Path | None]) -> None:

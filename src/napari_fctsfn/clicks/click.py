@@ -150,7 +150,7 @@ class Clicks(Sequence[Click]):
         for click in self:
             if not click.inside(shape):
                 raise InputError(
-                    f"click at row {click.row:.5g}, column {click.column:.5g} is outside the image "
+                    f"click at row {click.row:.1f}, column {click.column:.1f} is outside the image "
                     f"of {shape[0]} rows and {shape[1]} columns; rows go from 0 to {shape[0] - 1} "
                     f"and columns from 0 to {shape[1] - 1}"
                 )

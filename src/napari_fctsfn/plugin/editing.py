@@ -92,8 +92,9 @@ class Editing(Bench):
                 self.tell(f"There is no next object yet: {error}.")
                 show_warning(self.told)
             else:
-                # a new object begins with a click on it
-                self.activate(site.prompts.positive)
+                # a new object begins with a click on it, or with a box where boxes are drawn
+                if self.shaping.tool != "box":
+                    self.activate(site.prompts.positive)
                 self.after(site, Step())
 
     def undo(self) -> None:

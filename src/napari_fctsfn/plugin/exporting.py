@@ -100,7 +100,9 @@ class ExportButton(QPushButton):
     def _failed(self, path: Path, error: Exception) -> None:
         self.setEnabled(True)
         reason = getattr(error, "strerror", None) or error
-        show_warning(f"“{path.name}” is not written: {reason}.")
+        text = f"“{path.name}” is not written to {path.parent}: {reason}."
+        self._annotator.tell(text)
+        show_warning(text)
 
 
 def with_ending(path: str, ending: str) -> Path:

@@ -20,6 +20,8 @@ Tool = Literal["click", "box", "scribble"]
 """What the annotator prompts with."""
 
 _MODES: dict[str, Tool] = {"add_rectangle": "box", "add_path": "scribble"}
+_CLICKED = 4
+"""What napari draws of a click alone is smaller than this, in pixels of the screen."""
 _SHARE = 400
 """Lines are drawn over one part in so many of the image's longer side."""
 
@@ -105,6 +107,11 @@ class Shaping:
         self._color(positive)
         self._bench.changed.emit()
 
+    def _pixel(self) -> float:
+        """A pixel of the screen in pixels of the image."""
+        layer = self.layer
+        return 1.0 if layer is None else float(layer.scale_factor / layer.scale[-1])
+
     def _color(self, positive: bool) -> None:
         if self.layer is not None:
             self.layer.current_edge_color = POSITIVE_COLOR if positive else NEGATIVE_COLOR
@@ -123,13 +130,15 @@ class Shaping:
         if (site := bench.sound()) is None:
             return
         bench.observe(site)
+        bench.told = ""
         try:
             self._prompt(vertices, "box" if tool == "rectangle" else "scribble")
         except SessionError as error:
-            show_warning(f"That is not possible: {error}.")
+            bench.tell(f"That is not possible: {error}.")
         except ValueError as error:
-            show_warning(f"What you have drawn does not count: {error}.")
-        bench.told = ""
+            bench.tell(f"What you have drawn does not count: {error}.")
+        if bench.told:
+            show_warning(bench.told)
         site.show_object()
         bench.pump()
 
@@ -143,6 +152,8 @@ class Shaping:
         shape = plane.shape(session.shape)
         path = vertices[:, list(plane.axes)]
         if tool == "box":
+            if np.ptp(vertices, axis=0).max() < _CLICKED * self._pixel():
+                raise ValueError("a click draws no box: drag it around the object")
             box = clip_box(path, shape)
             session.add_prompt(plane, box_clicks(box, shape), box)
         else:

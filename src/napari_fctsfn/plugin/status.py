@@ -119,6 +119,13 @@ def _next_click(site: Site, plane: Plane | None) -> str:
             f"These clicks say what object {session.current} is not: press {_switch()} and click "
             "on the object."
         )
+    annotation = session.objects.get(session.current, {}).get(plane)
+    boxed = annotation is not None and annotation.box is not None
+    if len(clicks.negative) > 1 and not clicks[-1].positive and not boxed:
+        return (
+            "If background clicks do not help, take them back and draw a Box around the object: it "
+            "may be a part of what the network took."
+        )
     return (
         f"Click where the mask is wrong; {_switch()} switches between object and "
         f"background. {native('next_object')} goes on to the next object."

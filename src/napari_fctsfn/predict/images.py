@@ -103,6 +103,8 @@ def write_tiff(path: Path, image: NDArray[Any]) -> None:
 
 
 def _read(path: Path, read_other: Callable[[Path], NDArray[Any]]) -> NDArray[Any]:
+    if path.is_dir():
+        raise ImageFileError(f"{path} is a folder: name an image in it, or see `batch` for folders")
     if not path.is_file():
         raise ImageFileError(f"there is no image file {path}: check its folder and name")
     if not path.stat().st_size:
@@ -117,8 +119,8 @@ def _read(path: Path, read_other: Callable[[Path], NDArray[Any]]) -> NDArray[Any
     except Exception as error:  # noqa: BLE001  decoders raise anything on damaged files
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ImageFileError(
-            f"{path} cannot be read as an image: it is damaged or of another format than its name "
-            f"says; write it again with the program it comes from ({reason})"
+            f"{path} cannot be read as an image: it is damaged, no image, or of another format "
+            f"than its name says; write it again with the program it comes from ({reason})"
         ) from None
 
 

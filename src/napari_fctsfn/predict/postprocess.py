@@ -51,6 +51,35 @@ def drop_unclicked(mask: NDArray[np.bool_], clicks: Clicks) -> NDArray[np.bool_]
     return kept
 
 
+def beside_others(
+    mask: NDArray[np.bool_], free: NDArray[np.bool_], clicks: Clicks
+) -> NDArray[np.bool_]:
+    """What other objects leave of a mask, without the components that hold no positive click.
+
+    Parameters
+    ----------
+    mask : array of bool, shape (rows, columns)
+    free : array of bool, same shape
+        Where no other object is.
+    clicks : Clicks
+        In coordinates of the mask; those outside it are left out.
+
+    Returns
+    -------
+    array of bool, same shape
+        `mask` itself if nothing is taken off. Empty if every positive click is on another object
+        and more than half of the mask too: the rest is not what was meant.
+    """
+    left = mask & free
+    size, kept = np.count_nonzero(mask), np.count_nonzero(left)
+    if kept == size:
+        return mask
+    clicked = free[_indices(clicks.positive, (0, 0, *mask.shape))]
+    if len(clicked) and not clicked.any() and 2 * kept < size:
+        return np.zeros_like(left)
+    return drop_unclicked(left, clicks)
+
+
 def fill_small_holes(
     mask: NDArray[np.bool_], clicks: Clicks, max_part: float = SMALL_HOLE
 ) -> NDArray[np.bool_]:

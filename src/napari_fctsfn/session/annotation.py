@@ -181,15 +181,16 @@ def owned(
 ) -> NDArray[np.bool_]:
     """The pixels of a mask that an object gets: those that no other object has.
 
-    Where others cut it to pieces, those without a click are dropped, unless the refinement keeps
-    them or the replay starts from a given mask, whose pieces somebody may have drawn.
+    Where others cut it to pieces, those without a click are dropped, all of them if the clicks and
+    most of the mask are on other objects, unless the refinement keeps pieces or the replay starts
+    from a given mask, whose pieces somebody may have drawn.
 
     Parameters
     ----------
     replay : Replay
     mask : array of bool, shape (rows, columns)
     labels : array of int, shape (rows, columns)
-        Of the slice, or of the part of it that holds the mask.
+        Of the slice, or of the part of it that holds mask and clicks.
     origin : (int, int)
         Where mask and labels begin in the slice.
     """
@@ -198,9 +199,9 @@ def owned(
     cut = int(mine.sum()) < int(mask.sum())
     if cut and replay.given is None and replay.refinement.drop_unclicked:
         # predict imports torch, which takes a second, and the session alone needs none of it
-        from napari_fctsfn.predict.postprocess import drop_unclicked
+        from napari_fctsfn.predict.postprocess import beside_others
 
-        return drop_unclicked(mine, replay.clicks.scaled((1.0, 1.0), origin))
+        return beside_others(mask, free, replay.clicks.scaled((1.0, 1.0), origin))
     return mine
 
 

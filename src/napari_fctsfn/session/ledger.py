@@ -283,7 +283,9 @@ class Ledger:
         plane, shape = replay.plane, replay.plane.shape(self.shape)
         if within is None and mask.size > WHOLE:
             within = bounding_box(mask)
-        box = self._where(plane, [replay.label], [] if within is None else [within])
+        pixels = [click.pixel for click in replay.clicks.positive]
+        clicked = [(row, column, row + 1, column + 1) for row, column in pixels]
+        box = self._where(plane, [replay.label], clicked if within is None else [within, *clicked])
         mask, part = part_of(mask, box), part_of(labels, box)
         own = owned(replay, mask, part, box[:2])
         return Mask.of(own, shape, box[:2]), write(replay, own, part, box[:2], shape)
