@@ -149,8 +149,9 @@ class Clicks(Sequence[Click]):
         """
         for click in self:
             if not click.inside(shape):
+                row, column = round(click.row, 1), round(click.column, 1)
                 raise InputError(
-                    f"click at row {click.row:.1f}, column {click.column:.1f} is outside the image "
+                    f"click at row {row:g}, column {column:g} is outside the image "
                     f"of {shape[0]} rows and {shape[1]} columns; rows go from 0 to {shape[0] - 1} "
                     f"and columns from 0 to {shape[1] - 1}"
                 )
