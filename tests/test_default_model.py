@@ -9,7 +9,6 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
-from skimage.data import chelsea
 
 from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.clicks.simulate import next_click
@@ -49,21 +48,6 @@ def test_its_card_says_that_it_ranks_masks_and_names_no_path():
     card = load_model(resolve_model("default")).card
     assert card.knows_quality
     assert card.training["start"] == Path(card.training["start"]).name
-
-
-def test_clicks_beside_a_part_of_a_larger_thing_lead_from_the_whole_to_the_part(predictor):
-    predictor.set_image(chelsea())
-    eye = np.hypot(*np.ogrid[-118:182, -170:281]) < 31
-    clicks, mask, ious = Clicks(), None, []
-    for row, column, positive in [(110, 174, 1), (85, 170, 0), (155, 175, 0)]:
-        clicks = clicks.append(Click(row, column, bool(positive)))
-        mask = predictor.predict(clicks, mask)
-        ious.append(iou(mask.full_mask(), eye))
-    assert ious[0] < 0.1, "the first click takes the whole cat, or this test says nothing"
-    assert ious[-1] > 0.7
-    drawn = predictor.predict(clicks[:1]).full_mask()
-    kept = predictor.predict(clicks[:2], drawn)
-    assert (kept.full_mask() & drawn).sum() > 0.9 * drawn.sum(), "a drawn mask is only corrected"
 
 
 def test_moving_the_click_to_another_object_moves_the_mask(predictor, nuclei):

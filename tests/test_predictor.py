@@ -80,10 +80,9 @@ def test_a_previous_mask_may_be_an_array(predictor, picture):
     predictor.set_image(picture)
     first = predictor.predict(CLICKS[:1])
     unsteady = Settings(steady=0)
-    two = CLICKS[:1].append(replace(CLICKS[1], positive=True))
-    alone = predictor.predict(two, first, unsteady)
-    assert same(alone, predictor.predict(two, first.full_mask()))
-    assert not same(alone, predictor.predict(two, first))
+    alone = predictor.predict(CLICKS[:2], first, unsteady)
+    assert same(alone, predictor.predict(CLICKS[:2], first.full_mask()))
+    assert not same(alone, predictor.predict(CLICKS[:2], first))
 
 
 @settings(max_examples=30, deadline=None)

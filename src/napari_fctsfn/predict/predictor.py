@@ -52,9 +52,6 @@ _ALIKE = 0.5
 _NEARER = 0.7
 """A further look is worth its time if the scale of the last one is at most this part of its own."""
 
-_EARLY = 4
-"""Up to this click the object may still turn out to be another one than was thought."""
-
 _tokens = itertools.count()
 
 T = TypeVar("T")
@@ -203,8 +200,7 @@ class Predictor:
             All clicks on the object so far, in coordinates of the slice.
         previous : Prediction or array of bool, shape (rows, columns), optional
             The mask before the last click, or any mask to be corrected. Only to the probability of
-            a prediction the next one is drawn (`Settings.steady`), and only a prediction is given
-            up where one of the first corrections says that a part of it was meant.
+            a prediction the next one is drawn (`Settings.steady`).
         settings : Settings, optional
         keep : bool
             Whether the previous mask was drawn with care, so that it may change only where the
@@ -409,14 +405,9 @@ class Predictor:
     ) -> Prediction:
         window = self._window(current, clicks, before, settings)
         look = self._look(current, window, clicks, before, settings, adjustment)
-        if settings.zoom and before is None:
-            if len(clicks) == 1:
-                look = self._glance(current, look, clicks, settings)
+        if before is None and settings.zoom:
+            look = self._glance(current, look, clicks, settings)
             look = self._search(current, look, clicks, settings)
-        elif settings.zoom and seen is not None and _narrows(clicks, before):
-            glance = self._glance(current, look, clicks, settings)
-            if glance is not look:
-                look, seen = self._search(current, glance, clicks, settings), None
         box, probability = look.window.box, look.probability
         if seen is not None:
             (last,) = clicks[len(clicks) - 1 :].scaled((1.0, 1.0), (box[0], box[1]))
@@ -434,13 +425,15 @@ class Predictor:
         return windows.around(current.shape, windows.bounds(clicks, before.box), size)
 
     def _glance(self, current: _Slice, look: _Look, clicks: Clicks, settings: Settings) -> _Look:
-        """A look, or a glance around the first click if it is believed more.
+        """The first look at everything, or a glance around the click if it is believed more.
 
         Small things in a large view are seen too coarsely. The glances show them nearer, but a
         part of a larger thing may look like a thing in itself: what is believed is the look that
         the others agree with, of whose mask the network is sure, and whose mask is as large as
         objects like this one.
         """
+        if len(clicks) != 1:
+            return look
         row, column = clicks.pixels()[0]
         point = (int(row), int(column), int(row) + 1, int(column) + 1)
         sides = [*_GLANCES, *([2 * settings.extent] if settings.extent else [])]
@@ -592,19 +585,6 @@ def _shown(region: Region | None, window: Window) -> Tensor:
         return torch.zeros(1, 1, window.rows, window.columns)
     pixels = torch.from_numpy(region.within(window.box).astype(np.float32))
     return resize(pixels[None, None], (window.rows, window.columns))
-
-
-def _narrows(clicks: Clicks, before: Region | None) -> bool:
-    """Whether the last click says, early on, that the object is smaller than the mask before.
-
-    The network keeps to a mask that it has been shown. Asked for a part of what it took at first,
-    it would do no more than bite holes into that.
-    """
-    last = clicks[-1]
-    if before is None or last.positive or len(clicks) > _EARLY or len(clicks.positive) != 1:
-        return False
-    row, column = last.pixel
-    return clicks[0].positive and bool(before.within((row, column, row + 1, column + 1)).any())
 
 
 def _kept(prediction: Prediction, before: Region | None, clicks: Clicks) -> Prediction:
