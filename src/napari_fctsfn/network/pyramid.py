@@ -141,7 +141,11 @@ def fold_padding(module: nn.Module) -> None:
         Whose inputs have even rows and columns at every stride.
     """
     for name, child in list(module.named_children()):
-        if isinstance(child, Conv2dSame) and child.groups > 1 and child.stride == (2, 2):
+        if (
+            isinstance(child, Conv2dSame)
+            and child.groups > 1
+            and (child.stride, child.dilation) == ((2, 2), (1, 1))
+        ):
             size = child.kernel_size[0]
             even = nn.Conv2d(
                 child.in_channels,

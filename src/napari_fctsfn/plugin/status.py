@@ -133,10 +133,10 @@ def _next_click(site: Site, plane: Plane | None) -> str:
 
 
 def _finished_there(site: Site, plane: Plane | None) -> int:
-    """The finished object that the last click in a slice lies on; 0 if there is none."""
+    """The finished object that the last click in a slice shall be on; 0 if there is none."""
     current = site.session.current
     clicks = None if plane is None else site.session.clicks(current, plane)
-    if plane is None or not clicks:
+    if plane is None or not clicks or not clicks[-1].positive:
         return 0
     there = int(site.labels_of(plane)[clicks[-1].pixel])
     return 0 if there == current else there
