@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,6 @@ from napari.layers import Image, Labels
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QApplication,
     QComboBox,
     QFormLayout,
     QFrame,
@@ -225,15 +223,10 @@ class AnnotateDock(Docked):
         self._refresh()
         return True
 
-    def wait_idle(self, timeout_ms: int = 30_000) -> bool:
-        """Process events until nothing is pending; return whether that was so in time."""
-        deadline = time.monotonic() + timeout_ms / 1000
-        while time.monotonic() < deadline:
-            QApplication.processEvents()
-            if not self.annotator.busy and not self.refine.waits and not self.export_button.busy:
-                return True
-            time.sleep(0.002)
-        return False
+    @property
+    def waits(self) -> bool:
+        """Whether something is under way or about to be."""
+        return self.annotator.busy or self.refine.waits or self.export_button.busy
 
     def let_go(self) -> None:
         """Let go of the viewer and its layers; the labels stay."""

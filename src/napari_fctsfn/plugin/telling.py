@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
+from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
 
 from napari_fctsfn.plugin.background import single_shot
 from napari_fctsfn.plugin.layers import camera_of
@@ -66,6 +67,21 @@ class Docked(QWidget):
     def let_go(self) -> None:
         """Leave the viewer alone from now on; called once."""
         raise NotImplementedError
+
+    @property
+    def waits(self) -> bool:
+        """Whether something is under way."""
+        raise NotImplementedError
+
+    def wait_idle(self, timeout_ms: int = 60_000) -> bool:
+        """Process events until nothing is under way; return whether that was so in time."""
+        deadline = time.monotonic() + timeout_ms / 1000
+        while time.monotonic() < deadline:
+            QApplication.processEvents()
+            if not self.waits:
+                return True
+            time.sleep(0.002)
+        return False
 
     def release(self) -> None:
         """Let go of the viewer and its layers; the labels stay."""

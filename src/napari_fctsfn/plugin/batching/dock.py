@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import napari.viewer
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
-    QApplication,
     QCheckBox,
     QFileDialog,
     QGridLayout,
@@ -143,15 +142,10 @@ class BatchDock(Docked):
         else:
             self._say(f"Saved. In a shell: napari-fctsfn batch {path.name}")
 
-    def wait_idle(self, timeout_ms: int = 60_000) -> bool:
-        """Process events until nothing is under way; return whether that was so in time."""
-        deadline = time.monotonic() + timeout_ms / 1000
-        while time.monotonic() < deadline:
-            QApplication.processEvents()
-            if not self.busy:
-                return True
-            time.sleep(0.005)
-        return False
+    @property
+    def waits(self) -> bool:
+        """Whether something is under way or about to be."""
+        return self.busy
 
     def let_go(self) -> None:
         """Stop what is under way and remove what was only tried."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,6 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
-    QApplication,
     QFileDialog,
     QFormLayout,
     QGridLayout,
@@ -357,15 +355,10 @@ class ModelsDock(Docked):
 
     # The widget
 
-    def wait_idle(self, timeout_ms: int = 60_000) -> bool:
-        """Process events until nothing is under way; return whether that was so in time."""
-        deadline = time.monotonic() + timeout_ms / 1000
-        while time.monotonic() < deadline:
-            QApplication.processEvents()
-            if not self.busy and self.listing is not None:
-                return True
-            time.sleep(0.005)
-        return False
+    @property
+    def waits(self) -> bool:
+        """Whether something is under way or about to be."""
+        return self.busy or self.listing is None
 
     def let_go(self) -> None:
         """Let go of the viewer and stop measuring."""

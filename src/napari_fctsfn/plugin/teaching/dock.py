@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import (
-    QApplication,
     QCheckBox,
     QComboBox,
     QDoubleSpinBox,
@@ -364,15 +362,10 @@ class FineTuneDock(Docked):
         self.status.setText(f"“{entry.name}” is registered.")
         return True
 
-    def wait_idle(self, timeout_ms: int = 30_000) -> bool:
-        """Process events until nothing is pending; return whether that was so in time."""
-        deadline = time.monotonic() + timeout_ms / 1000
-        while time.monotonic() < deadline:
-            QApplication.processEvents()
-            if not (self.teaching.busy or self._background.busy):
-                return True
-            time.sleep(0.005)
-        return False
+    @property
+    def waits(self) -> bool:
+        """Whether something is under way or about to be."""
+        return self.teaching.busy or self._background.busy
 
     def let_go(self) -> None:
         """Let go of the viewer, end the process."""
