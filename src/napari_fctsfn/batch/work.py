@@ -193,9 +193,10 @@ def replay(
         certainty.setdefault(label, {})[index] = _certainty(last)
         box: tuple[int | slice, ...] = (*index, *last.slices)
         free = labels[box] == 0
-        mine = last.mask & free
         if (settings or predictor.settings).drop_unclicked:
             mine = beside_others(last.mask, free, clicks.scaled((1.0, 1.0), last.bbox[:2]))
+        else:
+            mine = last.mask & free
         labels[box][mine] = label
         if probability is not None:
             np.maximum(probability[box], last.probability, out=probability[box])

@@ -26,10 +26,9 @@ def list_(_debug: Debug = False) -> None:
             licence = f"weights: {read_card(entry.path).weights_licence}"
         except ModelError as error:
             licence = str(error)
-        mark = "*" if entry.name == chosen else " "
+        mark, note = ("*", ", used unless another is named") if entry.name == chosen else (" ", "")
         origin = "bundled" if entry.bundled else "yours  "
-        chosen_here = ", used unless another is named" if entry.name == chosen else ""
-        typer.echo(f"{mark} {entry.name:{width}}  {origin}  {licence}{chosen_here}")
+        typer.echo(f"{mark} {entry.name:{width}}  {origin}  {licence}{note}")
 
 
 @app.command()

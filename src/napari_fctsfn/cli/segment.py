@@ -92,8 +92,8 @@ def segment(
         )
     seen = [value for planes in found.certainty.values() for value in planes.values()]
     sure = f", IoU about {min(seen):.2f}" if predictor.card.knows_quality else ""
-    where = " in the worst slice" if sure and len(seen) > 1 else ""
-    typer.echo(f"{output}: {count} of {labels.size} pixels{sure}{where}, on {predictor.device}")
+    worst = " at worst" if sure and len(seen) > 1 else ""
+    typer.echo(f"{output}: {count} of {labels.size} pixels{sure}{worst}, on {predictor.device}")
 
 
 def _check_outputs(output: Path, probability: Path | None, inputs: dict[str, Path | None]) -> None:

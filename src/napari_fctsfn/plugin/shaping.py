@@ -107,11 +107,6 @@ class Shaping:
         self._color(positive)
         self._bench.changed.emit()
 
-    def _pixel(self) -> float:
-        """A pixel of the screen in pixels of the image."""
-        layer = self.layer
-        return 1.0 if layer is None else float(layer.scale_factor / layer.scale[-1])
-
     def _color(self, positive: bool) -> None:
         if self.layer is not None:
             self.layer.current_edge_color = POSITIVE_COLOR if positive else NEGATIVE_COLOR
@@ -125,6 +120,7 @@ class Shaping:
         if layer is None or not layer.nshapes:
             return
         vertices, tool = np.asarray(layer.data[-1], dtype=float), layer.shape_type[-1]
+        pixel = layer.scale_factor / layer.scale[-1]
         layer.selected_data = set()
         layer.data = []
         if (site := bench.sound()) is None:
@@ -132,7 +128,7 @@ class Shaping:
         bench.observe(site)
         bench.told = ""
         try:
-            self._prompt(vertices, "box" if tool == "rectangle" else "scribble")
+            self._prompt(vertices, "box" if tool == "rectangle" else "scribble", pixel)
         except SessionError as error:
             bench.tell(f"That is not possible: {error}.")
         except ValueError as error:
@@ -142,8 +138,16 @@ class Shaping:
         site.show_object()
         bench.pump()
 
-    def _prompt(self, vertices: np.ndarray, tool: Tool) -> None:
-        """Tell the session of a shape, whose vertices have shape (n, axes of the image)."""
+    def _prompt(self, vertices: np.ndarray, tool: Tool, pixel: float) -> None:
+        """Tell the session of a shape, whose vertices have shape (n, axes of the image).
+
+        Parameters
+        ----------
+        vertices : array of float
+        tool : {"box", "scribble"}
+        pixel : float
+            Size of a pixel of the screen, in pixels of the image.
+        """
         session, plane = self._bench.session, self._bench.source.plane()
         if session is None:
             return
@@ -152,7 +156,7 @@ class Shaping:
         shape = plane.shape(session.shape)
         path = vertices[:, list(plane.axes)]
         if tool == "box":
-            if np.ptp(vertices, axis=0).max() < _CLICKED * self._pixel():
+            if np.ptp(path, axis=0).max() < _CLICKED * pixel:
                 raise ValueError("a click draws no box: drag it around the object")
             box = clip_box(path, shape)
             session.add_prompt(plane, box_clicks(box, shape), box)
