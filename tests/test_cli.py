@@ -43,6 +43,7 @@ SUMMARY_KEYS = {
         "intervals",
         "harmful",
         "jitter",
+        "band",
         "seconds_per_click",
         "objects",
         "model",

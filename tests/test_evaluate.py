@@ -15,6 +15,7 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from napari_fctsfn.clicks import Clicks
 from napari_fctsfn.evaluate import (
@@ -25,6 +26,7 @@ from napari_fctsfn.evaluate import (
     evaluate_objects,
     iou,
     number_of_clicks,
+    open_dataset,
     protocol_settings,
     summarise,
     write_results,
@@ -94,6 +96,41 @@ def test_kind_foreground_and_ignore_are_honoured(
 ) -> None:
     data = make_set(tmp_path / "set", {"a": boxes(1, 4, 255)}, **about)
     assert listed(data, "a") == [("a", value) for value in values]
+
+
+@given(
+    hnp.arrays(np.uint8, (9, 11), elements=st.sampled_from([0, 0, 0, 0, 3, 7, 255])),
+    st.integers(0, 5),
+    st.sampled_from([None, 255]),
+)
+def test_a_band_of_background_around_objects_does_not_count(
+    labels: np.ndarray, band: int, ignore: int | None
+) -> None:
+    data = DataSet(Path(), "made", "instances", ignore=ignore, band=band)
+    objects = [p for p in np.argwhere(labels) if labels[tuple(p)] != ignore]
+    ignored = data.ignored(labels)
+    if ignored is None:
+        assert not band or not objects
+        assert ignore is None
+        return
+    for place in np.ndindex(*labels.shape):
+        near = any(np.hypot(*(place - other)) <= band for other in objects)
+        outside = labels[place] in (0, ignore)
+        expected = labels[place] == ignore or bool(band and outside and near)
+        assert ignored[place] == expected
+
+
+def test_a_band_is_read_or_given(tmp_path: Path) -> None:
+    folder = make_set(tmp_path / "set", {"a": boxes(1)}, band=3).folder
+    for wanted, width in ((None, 3), (0, 0), (2, 2)):
+        data = open_dataset(folder, band=wanted)
+        ignored = data.scene("a").ignore
+        assert data.band == width
+        assert (0 if ignored is None else ignored[10].sum()) == (width + min(width, 2))
+    make_set(tmp_path / "bad", {"a": boxes(1)})
+    (tmp_path / "bad" / "dataset.json").write_text('{"kind": "instances", "band": -2}')
+    with pytest.raises(DataSetError, match="a band of -2 pixels must be 0 or more"):
+        DataSet.open(tmp_path / "bad")
 
 
 def test_other_folders_and_large_ids_are_read(tmp_path: Path) -> None:

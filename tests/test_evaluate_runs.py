@@ -381,6 +381,8 @@ def test_differences_are_added_to_the_summary(quick: Path) -> None:
         (("--protocol", "fctsfn"), "their protocol is ritm, not fctsfn; make both with the same"),
         (("--max-clicks", "2"), "their max_clicks is 3, not 2"),
         (("--jitter", "0.5"), "their jitter is 0.0, not 0.5"),
+        (("--band", "2"), "their band is 0, not 2"),
+        (("--band", "-1"), "--band -1: give a number from 0 to 100"),
         (("--limit", "2"), "first has others: 1 are in one of the two only, the first is"),
         (("--against", "nowhere"), "nowhere holds no results of an evaluation"),
         (("--workers", "0"), "--workers 0: give a number from 1 to"),

@@ -243,6 +243,11 @@ def test_coco_masks_of_all_kinds_are_read_and_crowds_left_out(coco: Path) -> Non
     assert (data.scene(first).truth(12) == (box(2, 3, 10, 12) | box(12, 20, 18, 28))).all()
 
 
+def test_coco_has_no_band(coco: Path) -> None:
+    with pytest.raises(DataSetError, match=r"a band \(2\) can be left out of label images only"):
+        open_dataset(coco, band=2)
+
+
 def test_coco_lists_may_name_annotations(coco: Path) -> None:
     (coco / "list.txt").write_text(f"{2:012} 31\n{1:012}\n")
     objects = open_dataset(coco).objects(Path("list.txt"))

@@ -63,6 +63,14 @@ def test_initial_clicks_fall_on_the_right_side(truth, seed, step):
     assert len(clicks.negative) <= 4
 
 
+@given(pairs.filter(lambda pair: pair[0].any()), seeds, steps)
+def test_no_background_click_falls_where_nothing_is_known(pair, seed, step):
+    truth, unknown = pair
+    clicks = initial_clicks(truth, np.random.default_rng(seed), step, unknown)
+    assert not any(unknown[click.pixel] for click in clicks.negative)
+    assert clicks.positive == initial_clicks(truth, np.random.default_rng(seed), step).positive
+
+
 def test_initial_clicks_are_mostly_one_and_negative_ones_lie_in_a_band():
     truth = np.zeros((200, 200), bool)
     truth[:20, :20] = True

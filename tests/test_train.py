@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import binary_dilation
 
 from napari_fctsfn.evaluate import DataSetError
 from napari_fctsfn.models import load_model
@@ -206,6 +207,30 @@ def test_crops_hold_an_object_and_depend_on_the_seed_alone(tmp_path, kind):
         assert 0 <= float(crop.image.min()) <= float(crop.image.max()) <= 1
         assert torch.equal(crop.image, again.image)
         assert np.array_equal(crop.truth, again.truth)
+
+
+def test_nothing_is_learned_where_labels_are_void_or_a_border_band(tmp_path):
+    make_set(tmp_path / "plain")
+    make_set(tmp_path / "banded", band=3)
+    make_set(tmp_path / "void", ignore=2)
+    for path in (tmp_path / "banded" / "labels").iterdir():
+        labels = np.asarray(Image.open(path))
+        Image.fromarray(labels * (labels == 1)).save(path)
+    counts = []
+    for name in ("plain", "banded", "void"):
+        mixture = Mixture(tmp_path, {name: 1.0}, 64)
+        crops = [mixture.draw(np.random.default_rng(seed)) for seed in range(30)]
+        for crop in crops:
+            rim = binary_dilation(crop.truth) & ~crop.truth
+            assert not (crop.truth & ~crop.valid).any()
+            if name == "banded":
+                assert not (rim & crop.valid).any()
+            for seed in range(5):
+                _, clicks = modern._begin(crop, np.random.default_rng(seed))
+                assert all(crop.valid[click.pixel] for click in clicks)
+        counts.append(np.mean([crop.valid.mean() for crop in crops]))
+    assert counts[1] < counts[0]
+    assert counts[2] < counts[0]
 
 
 def test_losses_prefer_the_truth_and_leave_out_what_is_not_valid():

@@ -15,6 +15,7 @@ from napari_fctsfn.errors import InputError
 
 _MOST_CLICKS = 1000
 _MOST_WORKERS = 256
+_WIDEST_BAND = 100
 
 
 def evaluate(
@@ -91,6 +92,16 @@ def evaluate(
             "--jitter", metavar="J", help="How far off the deepest pixel clicks fall, 0 to 1."
         ),
     ] = 0.0,
+    band: Annotated[
+        int | None,
+        typer.Option(
+            "--band",
+            metavar="PIXELS",
+            help="Background so near an object does not count, for labels whose border band is "
+            "drawn as background. [default: the data set's own, or 0]",
+            show_default=False,
+        ),
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option("--limit", metavar="N", help="Evaluate N objects, chosen by the seed."),
@@ -135,16 +146,16 @@ def evaluate(
     rules = one_of("--protocol", protocol, PROTOCOLS)
     override = None if post is None else one_of("--post", post, get_args(PostProcessing))
     drawn = None if sample is None else one_of("--sample", sample, SAMPLES)
-    _check_numbers(max_clicks, limit, jitter, seed, workers)
+    _check_numbers(max_clicks, limit, jitter, band, seed, workers)
     check_output_folder("--output", output)
     name = model_name(model)
     classical = _classical(name, override, decidability)
-    data = open_dataset(dataset, split, drawn)
+    data = open_dataset(dataset, split, drawn, band)
     objects = data.objects(listed, limit, seed)
     others = None if against is None else Comparison.read(against)
     if others is not None:
         user = {"protocol": rules, "max_clicks": max_clicks, "jitter": jitter}
-        others.check(objects, user)
+        others.check(objects, {**user, "band": data.band})
     data.check(objects)
     load = partial(load_segmenter, name, device)
     segmenter = load()
@@ -161,6 +172,7 @@ def evaluate(
         "post": "none" if classical else override or ("none" if rules == "ritm" else "paper"),
         "seed": seed,
         "jitter": jitter,
+        "band": data.band,
     }
     summary = job.run(output, segmenter, load, workers=workers, told=told, others=others)
     assert summary is not None  # without a deadline it is complete
@@ -171,7 +183,12 @@ def evaluate(
 
 
 def _check_numbers(
-    max_clicks: int, limit: int | None, jitter: float, seed: int, workers: int
+    max_clicks: int,
+    limit: int | None,
+    jitter: float,
+    band: int | None,
+    seed: int,
+    workers: int,
 ) -> None:
     if not 1 <= max_clicks <= _MOST_CLICKS:
         raise InputError(f"--max-clicks {max_clicks}: give a number from 1 to {_MOST_CLICKS}")
@@ -179,6 +196,8 @@ def _check_numbers(
         raise InputError(f"--limit {limit}: give a number from 1 up")
     if not 0 <= jitter <= 1:
         raise InputError(f"--jitter {jitter}: give a number from 0 to 1")
+    if band is not None and not 0 <= band <= _WIDEST_BAND:
+        raise InputError(f"--band {band}: give a number from 0 to {_WIDEST_BAND}")
     if seed < 0:
         raise InputError(f"--seed {seed}: give a number from 0 up")
     if not 1 <= workers <= _MOST_WORKERS:

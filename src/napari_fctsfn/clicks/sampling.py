@@ -55,7 +55,12 @@ def click_in(
     return Click(int(row) * step, int(column) * step, positive)
 
 
-def initial_clicks(truth: NDArray[np.bool_], rng: np.random.Generator, step: int = 1) -> Clicks:
+def initial_clicks(
+    truth: NDArray[np.bool_],
+    rng: np.random.Generator,
+    step: int = 1,
+    ignore: NDArray[np.bool_] | None = None,
+) -> Clicks:
     """Clicks as at the start of an interaction: mostly one, sometimes a handful of both kinds.
 
     Parameters
@@ -65,6 +70,8 @@ def initial_clicks(truth: NDArray[np.bool_], rng: np.random.Generator, step: int
     rng : Generator
     step : int
         See `click_in`.
+    ignore : array of bool, same shape, optional
+        Where no background click falls: nobody knows what is there.
 
     Returns
     -------
@@ -84,7 +91,10 @@ def initial_clicks(truth: NDArray[np.bool_], rng: np.random.Generator, step: int
     if rng.random() < 0.35:
         clicks += [c for _ in range(rng.integers(0, 4)) if (c := click_in(truth, True, rng, step))]
         outside = distance_transform_edt(~truth[::step, ::step]) * step
-        rows, columns = np.nonzero((outside > 2) & (outside < _BAND))
+        around = (outside > 2) & (outside < _BAND)
+        if ignore is not None:
+            around &= ~ignore[::step, ::step]
+        rows, columns = np.nonzero(around)
         for _ in range(rng.integers(0, 5) if len(rows) else 0):
             i = rng.integers(len(rows))
             clicks.append(Click(int(rows[i]) * step, int(columns[i]) * step, False))

@@ -112,14 +112,14 @@ class Comparison:
         ----------
         objects : sequence of ObjectReference
         user : mapping
-            ``max_clicks``, ``protocol`` and what else the summary says of the user.
+            ``max_clicks``, ``protocol`` and what else the summary says of the user, and ``band``.
 
         Raises
         ------
         ResultsError
             Naming what differs.
         """
-        there = {**self.summary, "max_clicks": len(self.results[0].ious)}
+        there = {"band": 0, **self.summary, "max_clicks": len(self.results[0].ious)}
         for name, value in user.items():
             if there.get(name) != value:
                 raise ResultsError(

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 
 from napari_fctsfn.evaluate.objectset import (
     DataSetError,
@@ -50,6 +51,9 @@ class DataSet(ObjectSet):
         The object's value, of ``binary``.
     ignore : int, optional
         The value of pixels that do not count.
+    band : int
+        Background pixels so near an object, in pixels, do not count either: the width of a border
+        band that is drawn as background.
     evaluation_only : bool
         Whether training on it is forbidden.
     stacks : tuple of (str, str)
@@ -67,6 +71,7 @@ class DataSet(ObjectSet):
     background: int = 0
     foreground: int | None = None
     ignore: int | None = None
+    band: int = 0
     evaluation_only: bool = False
     stacks: tuple[tuple[str, str], ...] = ()
 
@@ -94,11 +99,13 @@ class DataSet(ObjectSet):
             raise DataSetError(f"{path} must name its kind, one of: {', '.join(get_args(Kind))}")
         numbers = {
             key: about[key]
-            for key in ("background", "foreground", "ignore")
+            for key in ("background", "foreground", "ignore", "band")
             if about.get(key) is not None
         }
         if not all(type(value) is int for value in numbers.values()):
             raise DataSetError(f"{path}: {numbers} must be whole numbers")
+        if numbers.get("band", 0) < 0:
+            raise DataSetError(f"{path}: a band of {numbers['band']} pixels must be 0 or more")
         if about["kind"] == "binary" and "foreground" not in numbers:
             raise DataSetError(f"{path}: a set of kind 'binary' must name its 'foreground' value")
         name = str(about.get("name", folder.name))
@@ -172,7 +179,13 @@ class DataSet(ObjectSet):
 
     def ignored(self, labels: NDArray[Any]) -> NDArray[np.bool_] | None:
         """Pixels of a label image that do not count; None if all do."""
-        return None if self.ignore is None else labels == self.ignore
+        ignored = None if self.ignore is None else labels == self.ignore
+        values = self.values(labels)
+        if self.band and values:
+            outside = ~np.isin(labels, values)
+            near = outside & (distance_transform_edt(outside) <= self.band)
+            ignored = near if ignored is None else near | ignored
+        return ignored
 
     def scene(self, stem: str) -> Scene:
         """Picture and objects of a stem; raises as `pair` does."""

@@ -62,6 +62,7 @@ class Job:
             "dataset": self.dataset.name,
             "decidability": self.decidability,
             "device": self.device,
+            **({"band": self.dataset.band} if self.dataset.band else {}),
         }
 
     def run(

@@ -6,7 +6,7 @@ themselves, and have none of GrabCut and Berkeley, so they are not used here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -126,7 +126,9 @@ class Berkeley(Masks):
     layout: ClassVar[str] = "images/STEM.jpg and masks/STEM.png"
 
 
-def open_dataset(folder: Path, split: str | None = None, sample: Sample | None = None) -> ObjectSet:
+def open_dataset(
+    folder: Path, split: str | None = None, sample: Sample | None = None, band: int | None = None
+) -> ObjectSet:
     """The data set in a folder, its layout known by the files there.
 
     Parameters
@@ -139,12 +141,25 @@ def open_dataset(folder: Path, split: str | None = None, sample: Sample | None =
         Of VOC (by default ``val``) and COCO (by default ``val2017``).
     sample : {"paper", "mval"}, optional
         Of COCO; by default all objects.
+    band : int, optional
+        Of sets with label images, see `DataSet`; by default the set's own.
 
     Raises
     ------
     DataSetError
-        If the folder has none of these layouts, or no such split or sample.
+        If the folder has none of these layouts, or no such split, sample or band.
     """
+    found = _open(folder, split, sample)
+    if band is None:
+        return found
+    if not isinstance(found, DataSet):
+        raise DataSetError(
+            f"a band ({band}) can be left out of label images only: {folder} is COCO"
+        )
+    return replace(found, band=band)
+
+
+def _open(folder: Path, split: str | None, sample: Sample | None) -> ObjectSet:
     known = (DataSet, PascalVoc, CocoInstances, GrabCut, Berkeley)
     layouts = "; ".join(f"{kind.__name__}: {kind.layout}" for kind in known)
     if not folder.is_dir():

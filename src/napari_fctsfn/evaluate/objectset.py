@@ -62,6 +62,8 @@ class ObjectSet(ABC):
 
     folder: Path
     name: str
+    band: int = 0
+    """Width in pixels of a border band that does not count (`DataSet`)."""
 
     layout: ClassVar[str]
     """The files that it expects, for messages."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,12 @@ MIXTURES: dict[str, dict[str, float]] = {
 ``open`` holds sets under CC0, MIT and CC BY alone.
 """
 
+BANDS = {"voc_subset": 4}
+"""Width in pixels of a set's border band that its labels call background (`DataSet.band`).
+
+The labels of ``voc_subset`` lie 2 pixels inside the objects (docs/quality.md, "The border band").
+"""
+
 _SMALLEST_OBJECT = 30
 """Objects of fewer pixels in the picture are not trained on."""
 
@@ -64,7 +70,8 @@ class Crop:
     truth : array of bool, shape (size, size)
         The object; never empty.
     valid : array of bool, shape (size, size)
-        False where the window reaches beyond the picture; left out of the loss.
+        False where the window reaches beyond the picture and where the labels do not say what is
+        there; left out of the loss.
     close : bool
         Whether it shows a part of the object, as a window around a correction does.
     """
@@ -79,6 +86,7 @@ class Crop:
 class _Picture:
     image: NDArray[np.uint8]
     labels: NDArray[np.int32]
+    ignored: NDArray[np.bool_] | None
     ids: NDArray[np.int32]
     grey: bool
     low: float
@@ -92,6 +100,8 @@ class Source:
     ----------
     folder : Path
         A data set with a list ``train.txt``.
+    band : int
+        See `DataSet`.
 
     Raises
     ------
@@ -99,8 +109,9 @@ class Source:
         If something is missing, or the set is for evaluation only.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.dataset = DataSet.open(folder)
+    def __init__(self, folder: Path, band: int = 0) -> None:
+        dataset = DataSet.open(folder)
+        self.dataset = replace(dataset, band=max(dataset.band, band))
         if self.dataset.evaluation_only:
             raise DataSetError(f"{folder} is for evaluation only: leave it out of the mixture")
         self.stems = self.dataset.stems(folder / "train.txt")
@@ -128,6 +139,7 @@ class Source:
         return _Picture(
             image,
             labels,
+            self.dataset.ignored(labels),
             np.array([value for value in ids if counts[value] >= _SMALLEST_OBJECT], dtype=np.int32),
             bool((image[..., 0] == image[..., 1]).all() and (image[..., 1] == image[..., 2]).all()),
             float(low),
@@ -191,7 +203,7 @@ class Mixture:
     def __init__(self, root: Path, shares: Mapping[str, float], size: int) -> None:
         if not shares or min(shares.values()) <= 0:
             raise InputError(f"the mixture {dict(shares)} needs positive shares")
-        self.sources = [Source(root / name) for name in shares]
+        self.sources = [Source(root / name, BANDS.get(name, 0)) for name in shares]
         self.shares = np.array(list(shares.values())) / sum(shares.values())
         self.size = size
 
@@ -241,25 +253,26 @@ class Mixture:
         stretch = np.exp(rng.uniform(-0.15, 0.15, 2))
         rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
         matrix = rotation * (flip * stretch * side / 2)[None, :]
-        image, truth, valid = _resample(picture.image, mask, centre, matrix, self.size, side)
+        image, truth, valid = _resample(picture, mask, centre, matrix, self.size, side)
         return Crop(_appearance(image, picture, photograph, rng), truth, valid, close)
 
 
 def _resample(
-    image: NDArray[np.uint8],
+    picture: _Picture,
     mask: NDArray[np.bool_],
     centre: NDArray[np.float64],
     matrix: NDArray[np.float64],
     size: int,
     side: float,
 ) -> tuple[Tensor, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Affine window: picture (3, size, size) 0..255, mask, and what lies in the picture."""
+    """Affine window: image (3, size, size) 0..255, mask, and where something is known."""
     reach = np.abs(matrix).sum(axis=1) + 4
     start = np.maximum(np.floor(centre - reach), 0).astype(int)
     stop = np.minimum(np.ceil(centre + reach) + 1, mask.shape).astype(int)
     part = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-    pixels = torch.from_numpy(image[part].copy()).permute(2, 0, 1).float()[None]
-    area = torch.from_numpy(mask[part].copy()).float()[None, None]
+    pixels = torch.from_numpy(picture.image[part].copy()).permute(2, 0, 1).float()[None]
+    planes = [mask] if picture.ignored is None else [mask, picture.ignored]
+    areas = torch.from_numpy(np.stack([plane[part] for plane in planes])).float()[None]
     shrink = int(min(side / size, *(n / 2 for n in pixels.shape[2:])))
     shape = np.array(pixels.shape[2:])
     if shrink > 1:
@@ -272,9 +285,10 @@ def _resample(
     covered = np.array(pixels.shape[2:]) * max(shrink, 1)
     points = torch.from_numpy((grid + 0.5) * 2 / covered - 1).float().flip(-1)[None]
     exact = torch.from_numpy(normal).float().flip(-1)[None]
-    picture = grid_sample(pixels, points, padding_mode="reflection", align_corners=False)[0]
-    truth = grid_sample(area, exact, mode="bilinear", align_corners=False)[0, 0] > 0.5
-    return picture, (truth & inside).numpy(), inside.numpy()
+    image = grid_sample(pixels, points, padding_mode="reflection", align_corners=False)[0]
+    truth, *ignored = grid_sample(areas, exact, mode="bilinear", align_corners=False)[0] > 0.5
+    known = inside & ~ignored[0] if ignored else inside
+    return image, (truth & known).numpy(), known.numpy()
 
 
 def _appearance(

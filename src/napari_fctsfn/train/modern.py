@@ -426,7 +426,7 @@ def _initial_mask(crop: Crop, rng: np.random.Generator) -> NDArray[np.bool_]:
 def _begin(crop: Crop, rng: np.random.Generator) -> tuple[NDArray[np.bool_], Clicks]:
     """Previous mask and clicks at the start of an interaction."""
     previous = _initial_mask(crop, rng) & crop.valid
-    return previous, _initial(crop.truth, previous, rng)
+    return previous, _initial(crop, previous, rng)
 
 
 def _react(
@@ -439,14 +439,16 @@ def _react(
     return mask if rng.random() > 0.1 else np.zeros_like(mask), clicks
 
 
-def _initial(
-    truth: NDArray[np.bool_], previous: NDArray[np.bool_], rng: np.random.Generator
-) -> Clicks:
+def _initial(crop: Crop, previous: NDArray[np.bool_], rng: np.random.Generator) -> Clicks:
     """First clicks: on the object, or in the error of a mask that is there already."""
+
+    def first() -> Clicks:
+        return initial_clicks(crop.truth, rng, _SIMULATION_STEP, ~crop.valid)
+
     if not previous.any():
-        return initial_clicks(truth, rng, _SIMULATION_STEP)
-    click = error_click(previous, truth, rng, _SIMULATION_STEP)
-    clicks = Clicks() if rng.random() < 0.5 else initial_clicks(truth, rng, _SIMULATION_STEP)
+        return first()
+    click = error_click(previous, crop.truth, rng, _SIMULATION_STEP)
+    clicks = Clicks() if rng.random() < 0.5 else first()
     return clicks if click is None else clicks.append(click)
 
 
