@@ -24,7 +24,7 @@ from napari_fctsfn.train.mixture import MIXTURES, eight_bit
 REACH = 6
 """Pixels to both sides of the border."""
 
-SMALLEST = 100
+SMALLEST = 50
 """Pixels of an object that is looked at."""
 
 

@@ -351,9 +351,16 @@ def test_another_image_chosen_in_a_session_is_not_yet_annotated(open_dock: Any) 
     other = viewer.add_image(grey(20, 30), name="other")
     assert dock.wait_idle()
     dock.image.choose(other)
-    assert "press Start again to go over to “other”" in dock.hint.text()
+    assert "press Start to go over to “other”; the objects here stay" in dock.hint.text()
+    assert dock.start_button.text() == "Start"
+    labels = dock.annotator.site.labels
+    before = labels.data.copy()
+    assert before.any()
     assert dock.start()
     assert dock.annotator.site.image == other
+    assert dock.start_button.text() == "Start again"
+    assert labels in viewer.layers
+    assert (labels.data == before).all()
 
 
 def test_renamed_and_reordered_layers_change_nothing(open_dock: Any) -> None:

@@ -384,7 +384,9 @@ class AnnotateDock(Docked):
         annotator, session = self.annotator, self.annotator.session
         working = session is not None and not annotator.problem
         self.licence.setText(f"Weights: {self.model.currentData() or '…'}")
-        self.start_button.setText("Start" if session is None else "Start again")
+        site = annotator.site
+        anew = session is not None and site is not None and site.image == self.image.layer
+        self.start_button.setText("Start again" if anew else "Start")
         self.resume_button.setVisible(annotator.layers_missing)
         self.start_button.setEnabled(
             self.image.layer is not None and annotator.assistant.replayer is not None

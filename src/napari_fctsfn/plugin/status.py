@@ -73,8 +73,8 @@ def _warning(annotator: Annotator, site: Site, chosen: Image | None) -> str:
         return annotator.told
     if chosen is not None and chosen != site.image:
         return (
-            f"“{site.image.name}” is being annotated: press Start again to go over to "
-            f"“{chosen.name}”."
+            f"“{site.image.name}” is being annotated: press Start to go over to "
+            f"“{chosen.name}”; the objects here stay."
         )
     if annotator.source.plane() is None:
         why = annotator.source.why_no_slice()
