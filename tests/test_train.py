@@ -130,6 +130,12 @@ def test_the_model_file_tells_its_training(settings):
     assert model.card.training["seed"] == 0
 
 
+def test_a_border_band_that_is_left_out_is_a_setting(settings, monkeypatch):
+    before = settings.describe()
+    monkeypatch.setitem(modern.BANDS, "discs", 3)
+    assert settings.describe() == {**before, "bands": {"discs": 3}}
+
+
 def test_a_checkpoint_of_other_settings_is_refused(settings):
     train(settings)
     with pytest.raises(CheckpointError, match="other seed"):

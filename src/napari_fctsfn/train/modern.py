@@ -35,7 +35,7 @@ from napari_fctsfn.train.loop import (
     warm_up_and_cool_down,
 )
 from napari_fctsfn.train.losses import boundary_weight, dice_loss, normalized_focal_loss
-from napari_fctsfn.train.mixture import MIXTURES, Crop, Mixture
+from napari_fctsfn.train.mixture import BANDS, MIXTURES, Crop, Mixture
 from napari_fctsfn.train.start import grow, load_imagenet
 
 _SIMULATION_STEP = 2
@@ -156,7 +156,9 @@ class TrainSettings:
         )
         for name in unimportant:
             del values[name]
+        bands = {name: BANDS[name] for name in self.mixture if name in BANDS}
         return values | {
+            **({"bands": bands} if bands else {}),
             "mixture": dict(self.mixture),
             "network": self.network.to_dict(),
             "start": Path(self.start).name,
