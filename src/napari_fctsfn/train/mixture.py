@@ -49,7 +49,8 @@ MIXTURES: dict[str, dict[str, float]] = {
 BANDS = {"voc_subset": 4}
 """Width in pixels of a set's border band that its labels call background (`DataSet.band`).
 
-The labels of ``voc_subset`` end one to two pixels inside the objects (docs/quality.md, "The border band").
+The labels of ``voc_subset`` end one to two pixels inside the objects (docs/quality.md, "The border
+band").
 """
 
 _SMALLEST_OBJECT = 30
