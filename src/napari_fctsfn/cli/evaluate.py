@@ -154,8 +154,10 @@ def evaluate(
     objects = data.objects(listed, limit, seed)
     others = None if against is None else Comparison.read(against)
     if others is not None:
-        user = {"protocol": rules, "max_clicks": max_clicks, "jitter": jitter}
-        others.check(objects, {**user, "band": data.band})
+        others.check(
+            objects,
+            {"protocol": rules, "max_clicks": max_clicks, "jitter": jitter, "band": data.band},
+        )
     data.check(objects)
     load = partial(load_segmenter, name, device)
     segmenter = load()

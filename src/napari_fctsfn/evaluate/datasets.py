@@ -180,12 +180,11 @@ class DataSet(ObjectSet):
     def ignored(self, labels: NDArray[Any]) -> NDArray[np.bool_] | None:
         """Pixels of a label image that do not count; None if all do."""
         ignored = None if self.ignore is None else labels == self.ignore
-        values = self.values(labels)
-        if self.band and values:
-            outside = ~np.isin(labels, values)
-            near = outside & (distance_transform_edt(outside) <= self.band)
-            ignored = near if ignored is None else near | ignored
-        return ignored
+        if not self.band or not (values := self.values(labels)):
+            return ignored
+        outside = ~np.isin(labels, values)
+        near: NDArray[np.bool_] = outside & (distance_transform_edt(outside) <= self.band)
+        return near if ignored is None else near | ignored
 
     def scene(self, stem: str) -> Scene:
         """Picture and objects of a stem; raises as `pair` does."""
