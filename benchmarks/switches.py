@@ -6,8 +6,8 @@
 Every switch is compared with the predictor's defaults on the same objects (protocol ritm, 20
 clicks). A gain is positive where the switch saves clicks or raises the IoU; the intervals are
 bootstraps over pictures, drawn within each set, and ``all`` weighs every set alike. A name of
-`Settings` is on or off or a number; ``windows.NAME`` and ``predictor.NAME`` are constants of those
-modules, and a tuple of them is emptied.
+`Settings` is on or off or a number; ``windows.NAME``, ``looks.NAME`` and ``predictor.NAME`` are
+constants of those modules, and a tuple of them is emptied.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from napari_fctsfn.evaluate import (
     number_of_clicks,
     paired_difference,
 )
-from napari_fctsfn.predict import Predictor, Settings, predictor, windows
+from napari_fctsfn.predict import Predictor, Settings, looks, predictor, windows
 
 SETS = [
     *("voc_subset", "coco_mval", "dsb2018", "isbi2012_em", "axon_sem", "chloroplast_em"),
@@ -64,7 +64,7 @@ def switched(name: str, value: str) -> Iterator[Settings]:
         parsed = value in ("on", "true", "1") if kinds[name] is bool else float(value)
         yield replace(settings, **{name: parsed})
         return
-    module = {"windows": windows, "predictor": predictor}[place]
+    module = {"windows": windows, "predictor": predictor, "looks": looks}[place]
     before = getattr(module, constant)
     kind = type(before)
     setattr(module, constant, () if kind is tuple else kind(float(value)))

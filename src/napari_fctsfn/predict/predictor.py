@@ -22,6 +22,7 @@ from napari_fctsfn.network import ImageFeatures
 from napari_fctsfn.predict import windows
 from napari_fctsfn.predict.consistency import Adjustment
 from napari_fctsfn.predict.engine import CELL, Engine, choose_device, resize
+from napari_fctsfn.predict.looks import Look, most_believed, sides
 from napari_fctsfn.predict.normalisation import Normalisation, as_rgb
 from napari_fctsfn.predict.postprocess import (
     change_near,
@@ -37,17 +38,8 @@ from napari_fctsfn.predict.windows import Box, Window
 _LOOKS = 3
 """The first click is looked at in at most so many windows, each inside the one before."""
 
-_GLANCES = (64, 128, 256)
-"""Sides, in pixels of the slice, of the windows around the first click that are glanced at."""
-
 _GLANCE_SIZE = 192
 """Longest side of the network input of a glance."""
-
-_TRUST = 0.5
-"""Weight of the predicted IoU of a first look against its agreement with the other looks."""
-
-_ALIKE = 0.5
-"""Weight of a first look's likeness in size to objects like this one, where that is known."""
 
 _NEARER = 0.7
 """A further look is worth its time if the scale of the last one is at most this part of its own."""
@@ -68,15 +60,6 @@ class _Slice:
         """Normalised pixels of a box, (rows, columns) or (rows, columns, 3), 0..1."""
         part = np.asarray(self.pixels[box[0] : box[2], box[1] : box[3]])
         return self.normalisation.apply(part[..., :3] if part.ndim == 3 else part)
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What was seen in a window: probability at the slice's resolution, predicted IoU."""
-
-    window: Window
-    probability: NDArray[np.float32]
-    quality: float
 
 
 class Predictor:
@@ -424,20 +407,17 @@ class Predictor:
             return windows.overview(current.shape, clicks, size)
         return windows.around(current.shape, windows.bounds(clicks, before.box), size)
 
-    def _glance(self, current: _Slice, look: _Look, clicks: Clicks, settings: Settings) -> _Look:
+    def _glance(self, current: _Slice, look: Look, clicks: Clicks, settings: Settings) -> Look:
         """The first look at everything, or a glance around the click if it is believed more.
 
-        Small things in a large view are seen too coarsely. The glances show them nearer, but a
-        part of a larger thing may look like a thing in itself: what is believed is the look that
-        the others agree with, of whose mask the network is sure, and whose mask is as large as
-        objects like this one.
+        Small things in a large view are seen too coarsely; the glances show them nearer.
         """
         if len(clicks) != 1:
             return look
         row, column = clicks.pixels()[0]
         point = (int(row), int(column), int(row) + 1, int(column) + 1)
-        sides = [*_GLANCES, *([2 * settings.extent] if settings.extent else [])]
-        glances = [windows.beside(current.shape, point, side, _GLANCE_SIZE) for side in sides]
+        across = [*sides(look.window), *([2 * settings.extent] if settings.extent else [])]
+        glances = [windows.beside(current.shape, point, side, _GLANCE_SIZE) for side in across]
         different = {each.box: each for each in glances if each.box != look.window.box}
         alike: dict[tuple[int, int], list[Window]] = {}
         for each in different.values():
@@ -445,26 +425,14 @@ class Predictor:
         # Those of one size are looked at together, which costs less than one after the other.
         together = [self._looks(current, group, clicks, None, settings) for group in alike.values()]
         looks = [look, *itertools.chain(*together)]
-        seen = [_seen(each, settings) for each in looks]
+        return most_believed(looks, settings.threshold, settings.extent)
 
-        def belief(index: int) -> float:
-            mine, others = seen[index], seen[:index] + seen[index + 1 :]
-            if mine is None:
-                return 0.0
-            agreement = [0.0 if its is None else mine.iou(its) for its in others]
-            quality = looks[index].quality
-            sure = 0.0 if math.isnan(quality) else quality
-            alike = _alike(mine.extent, settings.extent)
-            return float(np.mean(agreement)) + _TRUST * sure + _ALIKE * alike
-
-        return looks[max(range(len(looks)), key=belief)] if len(looks) > 1 else look
-
-    def _search(self, current: _Slice, look: _Look, clicks: Clicks, settings: Settings) -> _Look:
+    def _search(self, current: _Slice, look: Look, clicks: Clicks, settings: Settings) -> Look:
         """The closest look that the object deserves, after a first look."""
         size = self._engine.input_size
         glance = max(look.window.rows, look.window.columns) < size
         for _ in range(_LOOKS - 1):
-            seen = _seen(look, settings)
+            seen = look.seen(settings.threshold)
             box = windows.bounds(clicks, None if seen is None else seen.box)
             nearer = windows.around(current.shape, box, size)
             # A closer look is worth its time if it shows the object much larger.
@@ -494,7 +462,7 @@ class Predictor:
         before: Region | None,
         settings: Settings,
         adjustment: Adjustment | None = None,
-    ) -> _Look:
+    ) -> Look:
         """Look at a window."""
         (look,) = self._looks(current, [window], clicks, before, settings, adjustment)
         return look
@@ -507,7 +475,7 @@ class Predictor:
         before: Region | None,
         settings: Settings,
         adjustment: Adjustment | None = None,
-    ) -> list[_Look]:
+    ) -> list[Look]:
         """Look at windows of one size, and at their mirror images too if the settings say so."""
         maps = torch.cat([self._maps(each, clicks, before) for each in shown])
         seen = [
@@ -525,7 +493,7 @@ class Predictor:
             if settings.flip:
                 probability = (probability + seen[1][i][0].flip(1)) / 2
             full = resize(probability[None, None], (window.height, window.width))[0, 0]
-            looks.append(_Look(window, full.clamp(0, 1).numpy(), quality))
+            looks.append(Look(window, full.clamp(0, 1).numpy(), quality))
         return looks
 
     def _maps(self, window: Window, clicks: Clicks, before: Region | None) -> Tensor:
@@ -594,16 +562,6 @@ def _kept(prediction: Prediction, before: Region | None, clicks: Clicks) -> Pred
     box = prediction.bbox
     (last,) = clicks[len(clicks) - 1 :].scaled((1.0, 1.0), (box[0], box[1]))
     return replace(prediction, mask=change_near(before.within(box), prediction.mask, last))
-
-
-def _seen(look: _Look, settings: Settings) -> Region | None:
-    """What a look takes for the object."""
-    return Region.of(look.probability > settings.threshold, look.window.box)
-
-
-def _alike(extent: float, usual: float) -> float:
-    """1 for a mask as large as usual, 0 for half or twice that; 0 where nothing is usual."""
-    return max(0.0, 1 - abs(math.log2(extent / usual))) if usual else 0.0
 
 
 def _centred(probability: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
