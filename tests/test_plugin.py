@@ -345,14 +345,29 @@ def test_the_buttons_say_which_layer_gets_the_click(open_dock: Any) -> None:
     assert not dock.negative_button.isChecked()
 
 
-def test_another_image_chosen_in_a_session_is_not_yet_annotated(open_dock: Any) -> None:
+def test_another_image_opened_in_a_session_is_not_yet_annotated(open_dock: Any) -> None:
     viewer, dock = open_dock(grey(40, 50))
     click(dock, 10, 12)
+    ours = dock.annotator.site.image
     other = viewer.add_image(grey(20, 30), name="other")
     assert dock.wait_idle()
-    dock.image.choose(other)
-    assert "press Start to go over to “other”; the objects here stay" in dock.hint.text()
+    assert dock.image.layer == other
+    assert "press Start to go over to “other”" in dock.hint.text()
     assert dock.start_button.text() == "Start"
+    for go_on in (dock.positive_button.click, lambda: dock.annotator.use_tool("box")):
+        go_on()
+        assert dock.wait_idle()
+        assert dock.image.layer == ours
+        assert dock.status.text().startswith(f"“{ours.name}” · Object 1")
+        viewer.layers.selection.active = other
+        assert dock.wait_idle()
+        assert dock.image.layer == other
+    other.visible = False
+    dock.positive_button.click()
+    assert dock.wait_idle()
+    assert dock.status.text().startswith("Object 1")
+    viewer.layers.selection.active = other
+    assert dock.wait_idle()
     labels = dock.annotator.site.labels
     before = labels.data.copy()
     assert before.any()

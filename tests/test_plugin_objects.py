@@ -129,7 +129,10 @@ def test_the_object_worked_on_is_chosen_in_the_table(open_dock: Any) -> None:
     dock.objects.choose([2, 3])
     click(dock, 10, 14)
     assert dock.objects.chosen == [2, 3]
+    dock.objects.actions_of["Delete"][0]()
+    assert [row[0] for row in cells(dock)] == [1]
     dock.annotator.next_object()
+    assert dock.objects.chosen == []
     dock.objects.actions_of["Delete"][0]()
     assert [row[0] for row in cells(dock)] == [1]
 

@@ -21,6 +21,7 @@ def test_an_object_is_followed_through_the_stack_and_that_is_one_step(open_dock:
     assert (labels.data.any(axis=(1, 2))).all()
     assert set(np.unique(labels.data)) == {0, 1}
     assert "6 slices found" in dock.hint.text()
+    assert "Doubtful slice shows where to look first" in dock.hint.text()
     assert cells(dock)[0][3] == 7
     dock.annotator.undo()
     assert (labels.data == before).all()

@@ -217,8 +217,11 @@ def test_the_next_object_begins_with_a_box_where_boxes_are_drawn(open_dock: Any)
         else:
             dock.tools.buttons["box"].click()
         assert dock.tools.buttons["box"].isChecked()
+        assert dock.hint.text() == f"Drag a box around object {number}."
         shape_drawn(dock, [[5, left], [5, left + 12], [25, left + 12], [25, left]], "rectangle")
         assert annotator.site.labels.data[15, left + 6] == number
+        assert dock.hint.text().startswith("Correct the mask by clicks")
+        assert "goes on to the next object" in dock.hint.text()
     dock.tools.buttons["scribble"].click()
     dock.next_button.click()
     assert annotator.tool == "click"
@@ -229,7 +232,10 @@ def test_scribbles_are_clicks_of_the_kind_that_is_chosen(open_dock: Any) -> None
     viewer, dock = open_dock(grey(40, 50))
     annotator = dock.annotator
     dock.tools.buttons["scribble"].click()
+    assert "next object" not in dock.hint.text()
     shape_drawn(dock, [[10, 10], [10, 40]], "path")
+    assert dock.hint.text().startswith("Drag along the object")
+    assert "goes on to the next object" in dock.hint.text()
     plane = annotator.source.plane()
     assert len(annotator.session.clicks(1, plane)) == 5
     assert annotator.site.labels.data[10, [10, 25, 40]].tolist() == [1, 1, 1]
@@ -334,6 +340,12 @@ def test_the_probability_lies_over_the_image_and_follows_the_object(open_dock: A
     assert layer.visible
     assert layer.data.shape == (1, 40, 50)
     assert layer.data.sum() == 25
+    # it is an image too, but none to be annotated
+    assert dock.status.text().startswith("Object 1")
+    viewer.layers.selection.active = layer
+    assert dock.wait_idle()
+    assert dock.image.layer == annotator.site.image
+    annotator.choose_polarity(True)
     np.testing.assert_allclose(layer.data_to_world((0, 10, 12)), (0, 25, 29))
     click(dock, 0, 30, 30)
     assert layer.data.sum() == 50

@@ -186,6 +186,7 @@ def test_proposals_are_shown_rejected_and_accepted_in_one_step(open_dock: Any) -
     assert dock.wait_idle()
     assert row.accept_button.text() == "Accept 3"
     assert "Click on those proposals that are wrong" in dock.hint.text()
+    assert dock.annotator.session.current == 2
     layer = finding.layer
     assert layer in viewer.layers
     assert len(np.unique(layer.data)) == 4
@@ -210,6 +211,12 @@ def test_proposals_are_shown_rejected_and_accepted_in_one_step(open_dock: Any) -
     assert (labels == before).all()
     dock.annotator.redo()
     assert sorted(np.unique(labels)) == [0, 1, 3, 4]
+    # the number that was begun is not passed over
+    dock.annotator.next_object()
+    assert "click on object 2 before going on" in dock.hint.text()
+    click(dock, 30, 60)
+    dock.annotator.next_object()
+    assert dock.annotator.session.current == 5
 
 
 def test_proposals_are_dropped_and_a_search_is_cancelled(open_dock: Any, predictor: Any) -> None:
@@ -219,8 +226,10 @@ def test_proposals_are_dropped_and_a_search_is_cancelled(open_dock: Any, predict
     dock.annotator.finding.start()
     assert dock.wait_idle()
     layers = len(viewer.layers)
+    assert "proposals" in dock.hint.text()
     dock.similar.reject_button.click()
     assert len(viewer.layers) == layers - 1
+    assert "proposals" not in dock.hint.text()
     predictor.gate.clear()
     dock.annotator.finding.start()
     dock.cancel_button.click()

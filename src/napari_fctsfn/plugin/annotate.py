@@ -315,6 +315,7 @@ class Annotator(Editing):
 
     def _on_dims(self, _event: Any) -> None:
         self.pointing.leave()
+        self.told = ""
         if self.site is not None and not self.problem:
             self.observe(self.site)
             self.site.expect()

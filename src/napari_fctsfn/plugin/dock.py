@@ -30,6 +30,7 @@ from qtpy.QtWidgets import (
 
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.plugin.annotate import Annotator
+from napari_fctsfn.plugin.background import single_shot
 from napari_fctsfn.plugin.channels import ChannelChooser
 from napari_fctsfn.plugin.choosers import LayerChooser
 from napari_fctsfn.plugin.exporting import ExportButton
@@ -96,6 +97,8 @@ class AnnotateDock(Docked):
         self.reopen_button.clicked.connect(self.reopen)
         self._left_behind: Path | None = None
         self._start_when_ready = False
+        # layers that are put in are active for a moment: look once all are where they belong
+        self._follow = single_shot(self, 0, self._on_active)
         self.positive_button = _kind("●  Object", POSITIVE_COLOR, "white")
         self.negative_button = _kind("✕  Background", NEGATIVE_COLOR, "black")
         self.next_button = QPushButton("Next object")
@@ -226,10 +229,17 @@ class AnnotateDock(Docked):
     @property
     def waits(self) -> bool:
         """Whether something is under way or about to be."""
-        return self.annotator.busy or self.refine.waits or self.export_button.busy
+        return (
+            self.annotator.busy
+            or self._follow.isActive()
+            or self.refine.waits
+            or self.export_button.busy
+        )
 
     def let_go(self) -> None:
         """Let go of the viewer and its layers; the labels stay."""
+        self._follow.stop()
+        self._viewer.layers.selection.events.active.disconnect(self._follow_active)
         self.image.release()
         self.labels.release()
         self.annotator.close()
@@ -289,6 +299,7 @@ class AnnotateDock(Docked):
         annotator = self.annotator
         annotator.changed.connect(self._refresh)
         annotator.assistant.listed.connect(self._on_choices)
+        self._viewer.layers.selection.events.active.connect(self._follow_active)
         self.image.chosen.connect(self._on_image)
         self.model.currentIndexChanged.connect(self._on_model)
         # Only what the user picks becomes the user's choice, not what the program shows.
@@ -311,6 +322,17 @@ class AnnotateDock(Docked):
             self.image.choose(site.image)
             self.labels.choose(site.labels)
             self.channels.show_channels(site.session.channels)
+
+    def _follow_active(self, _event: Any) -> None:
+        self._follow.start()
+
+    def _on_active(self) -> None:
+        """Choose the image that the user has opened or selected, or again the one at work."""
+        active, site = self._viewer.layers.selection.active, self.annotator.site
+        if site is not None and (active in site.layers or self.annotator.shaping.tool is not None):
+            self.image.choose(site.image)
+        elif not self.annotator.looking.owns(active):
+            self.image.choose(active)
 
     def _on_image(self) -> None:
         self.labels.choose(annotated(self.image.layer, self.labels.layers))

@@ -55,6 +55,7 @@ class Editing(Bench):
 
     def use_tool(self, tool: Tool) -> None:
         """Prompt with this from now on."""
+        self.told = ""
         if tool != "click":
             self.shaping.use(tool)
         elif (site := self.sound()) is not None:
@@ -73,6 +74,7 @@ class Editing(Bench):
 
     def choose_polarity(self, positive: bool) -> None:
         """Click this kind from now on: its Points layer becomes the active one, or scribble it."""
+        self.told = ""
         if self.shaping.tool == "scribble":
             self.shaping.choose_polarity(positive)
         elif (site := self.sound()) is not None:

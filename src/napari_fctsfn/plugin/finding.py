@@ -13,7 +13,6 @@ from napari.layers import Labels
 from napari.utils.notifications import show_error, show_warning
 
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.plugin.keys import native
 from napari_fctsfn.plugin.layers import object_colors
 from napari_fctsfn.plugin.masks import label_at
 
@@ -162,12 +161,13 @@ class Finding:
         ):
             self.reject()
             bench.tell(
-                f"{len(found)} objects accepted; Undo takes them back. "
-                f"{native('next_object')} begins a new object."
+                f"{len(found)} objects accepted; Undo takes them back. Click on the next thing."
             )
 
     def reject(self) -> None:
         """Drop all proposals."""
+        if self.search is not None:
+            self._bench.told = ""
         self.search, self.under_way, self.rejected, self._shown = None, False, set(), 0
         bench, layer, self.layer = self._bench, self.layer, None
         if layer is not None and layer in bench.viewer.layers:

@@ -89,6 +89,10 @@ class Looking:
             _hide(self._probability)
         self._bench.pump()
 
+    def owns(self, layer: Layer | None) -> bool:
+        """Whether a layer is one of those that show what a mask would be."""
+        return layer is not None and layer in (self._outline, self._probability)
+
     def end(self) -> None:
         """Take the layers out of the viewer."""
         self.reason, self._wish, self._due, self._seen = "", None, False, None

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_fctsfn.plugin.background import single_shot
 from napari_fctsfn.plugin.keys import native
 from napari_fctsfn.session import Note
 
@@ -225,7 +226,9 @@ class ObjectTable(QWidget):
     def __init__(self, annotator: Annotator, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._annotator = annotator
-        self._current: int | None = None
+        self._shown: tuple[int | None, bool] = None, False
+        # once the table is as high as it will be
+        self._scroll = single_shot(self, 0, self._scroll_to_chosen)
         self.model = ObjectModel(annotator, self)
         self.view = QTableView()
         self.view.setModel(self.model)
@@ -289,13 +292,19 @@ class ObjectTable(QWidget):
         session = self._annotator.session
         current = None if session is None else session.current
         labels = [row.label for row in self.model.rows]
-        if current is not None and current != self._current and current in labels:
-            self._current = current
+        shown = current, current in labels
+        if current is not None and shown != self._shown:
             self.choose([current])
-            self.view.scrollTo(self.model.index(labels.index(current), 0))
+            self._scroll.start()
         elif others:
             self.choose(chosen)
+        self._shown = shown
         self.view.setColumnHidden(_SLICES, session is not None and len(session.shape) == 2)
+
+    def _scroll_to_chosen(self) -> None:
+        selection: Any = self.view.selectionModel()
+        for index in selection.selectedRows()[:1]:
+            self.view.scrollTo(index)
 
     @property
     def chosen(self) -> list[int]:

@@ -89,8 +89,8 @@ class Propagation:
         self._looked_at = (label, seen | {left[0]})
         site.show(left[0])
         bench.told = (
-            f"Object {label}, slice {left[0].index[axis]}: of those left the farthest from any "
-            f"click. Correct it if it is wrong; {len(left) - 1} more to look at."
+            f"Object {label}, slice {left[0].index[axis]} is the farthest from your clicks. Click "
+            f"where its mask is wrong; {len(left) - 1} more to look at."
         )
         bench.changed.emit()
 
@@ -142,8 +142,10 @@ class Propagation:
         sha256 = bench.assistant.replayer.predictor.sha256
         bench.do(lambda s: s.session.propagate(following.label, masks, s.labels_of, sha256))
         found = f"Object {following.label}: {len(masks)} slices found"
-        bench.told = f"{found}{', ' + how if how else ''}. Undo takes them back."
-        if following.stop is not None:
+        said = f"{found}{', ' + how if how else ''}. Undo takes them back."
+        if following.stop is None:
+            said += " Doubtful slice shows where to look first."
+        else:
             site.show(following.stop)
-            bench.told += f" It was unsure here ({following.reason}): click, and go on from here."
-        bench.changed.emit()
+            said += f" It was unsure here ({following.reason}): click, and go on from here."
+        bench.tell(said)

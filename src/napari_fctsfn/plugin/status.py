@@ -29,6 +29,8 @@ def status(annotator: Annotator) -> str:
     parts = [f"Object {session.current}", f"{count} click{'' if count == 1 else 's'}"]
     if len(session.shape) > 2:
         parts[-1] += " in this slice"
+    if _others_seen(annotator):
+        parts.insert(0, f"“{annotator.site.image.name}”")
     if session.busy:
         parts.append("working…")
     elif annotator.last is not None and annotator.last.replay.plane == plane:
@@ -40,6 +42,19 @@ def status(annotator: Annotator) -> str:
     else:
         parts.append(f"{assistant.replayer.predictor.device}")
     return " · ".join(parts)
+
+
+def _others_seen(annotator: Annotator) -> bool:
+    """Whether another image than the one that is annotated can be seen."""
+    from napari.layers import Image
+
+    return any(
+        isinstance(layer, Image)
+        and layer.visible
+        and layer is not annotator.source.layer
+        and not annotator.looking.owns(layer)
+        for layer in annotator.viewer.layers
+    )
 
 
 def hint(annotator: Annotator, chosen: Image | None, resumable: bool) -> str:
@@ -69,13 +84,13 @@ def _warning(annotator: Annotator, site: Site, chosen: Image | None) -> str:
             f"Nothing is lost yet, but {site.journal.error}. Make room there and go on: it is "
             "tried again with every step."
         )
-    if annotator.told:
-        return annotator.told
     if chosen is not None and chosen != site.image:
         return (
-            f"“{site.image.name}” is being annotated: press Start to go over to "
-            f"“{chosen.name}”; the objects here stay."
+            f"“{site.image.name}” is being annotated: press Start to go over to “{chosen.name}”, "
+            "or Object to go on here; the objects here stay."
         )
+    if annotator.told:
+        return annotator.told
     if annotator.source.plane() is None:
         why = annotator.source.why_no_slice()
         return f"{why[0].upper()}{why[1:]}."
@@ -92,12 +107,18 @@ def _drawing(annotator: Annotator, site: Site) -> str:
     """What an outline shows or what to draw; empty if the next prompt is a click."""
     if annotator.looking.reason == "without":
         return "The yellow outline is the mask without the click under the mouse."
+    if annotator.tool not in ("box", "scribble"):
+        return ""
+    label, plane = site.session.current, annotator.source.plane()
+    annotation = None if plane is None else site.session.objects.get(label, {}).get(plane)
+    begun = annotation is not None and not annotation.mask.empty
+    further = f" {native('next_object')} goes on to the next object." if begun else ""
     if annotator.tool == "box":
-        return f"Drag a box around object {site.session.current}."
-    if annotator.tool == "scribble":
-        what = "object" if annotator.polarity else "background"
-        return f"Drag along the {what}; {_switch()} switches between object and background."
-    return ""
+        if begun:
+            return f"Correct the mask by clicks: press Click, or Object.{further}"
+        return f"Drag a box around object {label}."
+    what = "object" if annotator.polarity else "background"
+    return f"Drag along the {what}; {_switch()} switches between object and background.{further}"
 
 
 def _next_click(site: Site, plane: Plane | None) -> str:
@@ -126,9 +147,11 @@ def _next_click(site: Site, plane: Plane | None) -> str:
             "If background clicks do not help, take them back and draw a Box around the object: it "
             "may be a part of what the network took."
         )
+    follow = "Propagate finds it in other slices; " if len(session.shape) > 2 else ""
+    further = f"{native('next_object')} goes on to the next object."
     return (
-        f"Click where the mask is wrong; {_switch()} switches between object and "
-        f"background. {native('next_object')} goes on to the next object."
+        f"Click where the mask is wrong; {_switch()} switches between object and background. "
+        f"{follow}{further}"
     )
 
 

@@ -149,9 +149,10 @@ class Session(ObjectEditing):
         """
         label = self.current
         begun = any(len(self.clicks(label, plane).positive) for plane in self.planes(label)) or any(
-            annotation.given is not None for annotation in self._objects.get(label, {}).values()
+            annotation.given is not None or not annotation.mask.empty
+            for annotation in self._objects.get(label, {}).values()
         )
-        if self._highest < label and not begun:
+        if not begun:
             raise SessionError(f"click on object {label} before going on to the next")
         self.select(self._free_label())
         return self.current
