@@ -210,7 +210,7 @@ def _read_lazily(path: Path) -> Picture:
         import zarr
     except ImportError:
         raise ImageFileError(
-            "inputs.chunk needs Zarr: pip install napari-fctsfn[formats]"
+            "inputs.chunk needs Zarr: pip install 'napari-fctsfn[formats]'"
         ) from None
 
     def tiff(index: tuple[Any, ...] | None) -> Any:
@@ -248,7 +248,7 @@ def _read(path: Path) -> Picture:
         except ImportError as error:
             raise ImageFileError(
                 f"{path} needs a package that is not installed ({error.name}): pip install "
-                f"napari-fctsfn[formats]"
+                "'napari-fctsfn[formats]'"
             ) from None
         except MemoryError:
             raise ImageFileError(f"{path} is larger than the memory: crop it") from None

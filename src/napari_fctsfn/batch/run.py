@@ -467,7 +467,7 @@ def _client(address: str) -> Any:
     try:
         from distributed import Client
     except ImportError:
-        raise JobError("--scheduler needs Dask: pip install napari-fctsfn[dask]") from None
+        raise JobError("--scheduler needs Dask: pip install 'napari-fctsfn[dask]'") from None
     try:
         return Client(address, timeout=_PATIENCE)
     except (OSError, TimeoutError, ValueError) as error:

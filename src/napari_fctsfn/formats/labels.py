@@ -113,7 +113,7 @@ def write_ome_zarr(
     try:
         import zarr
     except ImportError:
-        raise InputError("OME-Zarr needs Zarr: pip install napari-fctsfn[formats]") from None
+        raise InputError("OME-Zarr needs Zarr: pip install 'napari-fctsfn[formats]'") from None
     about = about or About()
     if path.exists() and not overwrite:
         raise InputError(f"{path} is there already: choose another name")
@@ -239,7 +239,7 @@ def write_rois(path: Path, labels: NDArray[Any], about: About | None = None) -> 
     try:
         from roifile import ROI_TYPE, ImagejRoi, roiwrite
     except ImportError:
-        raise InputError("ImageJ ROIs need roifile: pip install napari-fctsfn[formats]") from None
+        raise InputError("ImageJ ROIs need roifile: pip install 'napari-fctsfn[formats]'") from None
     about = about or About()
     if labels.ndim > 4:
         raise InputError(f"labels of {labels.ndim} axes do not fit into ImageJ ROIs: at most 4")

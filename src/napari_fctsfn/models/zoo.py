@@ -127,7 +127,9 @@ def write_package(model: LoadedModel, path: Path) -> None:
         import onnxscript  # noqa: F401  torch's exporter is written in it
         from bioimageio.spec import save_bioimageio_package
     except ImportError as error:
-        raise ModelError(f"the export needs {error.name}: pip install napari-fctsfn[zoo]") from None
+        raise ModelError(
+            f"the export needs {error.name}: pip install 'napari-fctsfn[zoo]'"
+        ) from None
     # the library leaves what it has read open, which Windows does not delete
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         description = _describe(model, Path(folder))
