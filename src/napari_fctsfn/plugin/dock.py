@@ -91,6 +91,7 @@ class AnnotateDock(Docked):
         self.model, self.device = _choice(), _choice()
         self.licence = _text("licence")
         self.start_button = QPushButton("Start")
+        self.start_button.setToolTip("Annotate what is chosen above; objects that exist stay")
         self.resume_button = QPushButton("Resume")
         self.resume_button.setToolTip("Put the layers back that were removed, and go on")
         self.reopen_button = QPushButton("Reopen last session")

@@ -305,6 +305,8 @@ class ObjectTable(QWidget):
         selection: Any = self.view.selectionModel()
         for index in selection.selectedRows()[:1]:
             self.view.scrollTo(index)
+            # the number is bold now, and was perhaps out of sight when its column was measured
+            self.view.resizeColumnToContents(0)
 
     @property
     def chosen(self) -> list[int]:

@@ -118,7 +118,7 @@ def _drawing(annotator: Annotator, site: Site) -> str:
             return f"Correct the mask by clicks: press Click, or Object.{further}"
         return f"Drag a box around object {label}."
     what = "object" if annotator.polarity else "background"
-    return f"Drag along the {what}; {_switch()} switches between object and background.{further}"
+    return f"Drag along the {what}; {_switch()} switches Object and Background.{further}"
 
 
 def _next_click(site: Site, plane: Plane | None) -> str:
@@ -147,11 +147,10 @@ def _next_click(site: Site, plane: Plane | None) -> str:
             "If background clicks do not help, take them back and draw a Box around the object: it "
             "may be a part of what the network took."
         )
-    follow = "Propagate finds it in other slices; " if len(session.shape) > 2 else ""
-    further = f"{native('next_object')} goes on to the next object."
+    follow = "Propagate finds it in other slices, " if len(session.shape) > 2 else ""
     return (
-        f"Click where the mask is wrong; {_switch()} switches between object and background. "
-        f"{follow}{further}"
+        f"Click where the mask is wrong; {_switch()} switches Object and Background. "
+        f"{follow}{native('next_object')} goes on to the next object."
     )
 
 
