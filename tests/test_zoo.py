@@ -85,7 +85,7 @@ def test_a_package_is_valid_and_computes_what_the_network_does(tmp_path, previou
 def test_a_missing_library_is_named_and_nothing_is_written(tmp_path, monkeypatch):
     register_model("tiny", network(False), CARD)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ModelError, match=r"needs onnxscript: pip install napari-fctsfn\[zoo\]"):
+    with pytest.raises(ModelError, match=r"needs onnxscript: pip install 'napari-fctsfn\[zoo\]'"):
         export_model("tiny", tmp_path / "tiny.zip")
     assert not list(tmp_path.glob("*.zip"))
     with pytest.raises(ModelError, match=r"must end in \.safetensors, or in \.zip"):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari.layers import Image
+
 from napari_fctsfn.plugin.keys import native
 
 if TYPE_CHECKING:
-    from napari.layers import Image
-
     from napari_fctsfn.plugin.annotate import Annotator
     from napari_fctsfn.plugin.site import Site
     from napari_fctsfn.session import Plane, Session
@@ -46,8 +46,6 @@ def status(annotator: Annotator) -> str:
 
 def _others_seen(annotator: Annotator) -> bool:
     """Whether another image than the one that is annotated can be seen."""
-    from napari.layers import Image
-
     return any(
         isinstance(layer, Image)
         and layer.visible
