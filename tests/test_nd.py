@@ -56,6 +56,18 @@ def test_a_composite_of_channels_is_what_the_network_sees(
     assert not seen[..., 2].any()
 
 
+@pytest.mark.parametrize("shape", [(3, 40, 50), (2, 3, 40, 50)])
+def test_channels_of_one_slice_are_no_stack(open_dock: Any, shape: tuple[int, ...]) -> None:
+    _, dock = open_dock(grey(*shape), start=False)
+    choose(dock, len(shape) - 3, 0, 1, 2)
+    assert dock.start()
+    click(dock, *[0] * (len(shape) - 2), 10, 12)
+    stack = len(shape) > 3
+    assert dock.follow_button.isVisibleTo(dock) is stack
+    assert ("Propagate finds it" in dock.hint.text()) is stack
+    assert ("in this slice" in dock.status.text()) is stack
+
+
 def test_masks_and_clicks_are_those_of_all_channels(open_dock: Any, predictor: Any) -> None:
     viewer, dock = open_dock(grey(5, 3, 40, 50), start=False, scale=(2, 1, 0.5, 0.5))
     choose(dock, 1, 0, 1, 2)

@@ -389,7 +389,7 @@ class AnnotateDock(Docked):
         session = self.annotator.session
         following, finding = self.annotator.propagation.following, self.annotator.finding
         for button in (self.follow_button, self.doubt_button):
-            button.setVisible(session is not None and len(session.shape) > 2)
+            button.setVisible(session is not None and session.has_slices)
         searching = finding.search if finding.under_way else None
         under_way = following or searching
         for widget in (self.follow_button, self.doubt_button, self.similar):

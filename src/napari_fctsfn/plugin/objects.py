@@ -299,7 +299,7 @@ class ObjectTable(QWidget):
         elif others:
             self.choose(chosen)
         self._shown = shown
-        self.view.setColumnHidden(_SLICES, session is not None and len(session.shape) == 2)
+        self.view.setColumnHidden(_SLICES, session is not None and not session.has_slices)
 
     def _scroll_to_chosen(self) -> None:
         selection: Any = self.view.selectionModel()

@@ -27,7 +27,7 @@ def status(annotator: Annotator) -> str:
     plane = annotator.source.plane()
     count = 0 if plane is None else len(session.clicks(session.current, plane))
     parts = [f"Object {session.current}", f"{count} click{'' if count == 1 else 's'}"]
-    if len(session.shape) > 2:
+    if session.has_slices:
         parts[-1] += " in this slice"
     if _others_seen(annotator):
         parts.insert(0, f"“{annotator.site.image.name}”")
@@ -145,7 +145,7 @@ def _next_click(site: Site, plane: Plane | None) -> str:
             "If background clicks do not help, take them back and draw a Box around the object: it "
             "may be a part of what the network took."
         )
-    follow = "Propagate finds it in other slices, " if len(session.shape) > 2 else ""
+    follow = "Propagate finds it in other slices, " if session.has_slices else ""
     return (
         f"Click where the mask is wrong; {_switch()} switches Object and Background. "
         f"{follow}{native('next_object')} goes on to the next object."

@@ -52,6 +52,11 @@ class Session(ObjectEditing):
         Gets every `Entry` as soon as it is done; nothing that still waits for a prediction.
     """
 
+    @property
+    def has_slices(self) -> bool:
+        """Whether the image is a stack: more than two axes have more than one place."""
+        return sum(size > 1 for size in self.shape) > 2
+
     def edit_clicks(self, plane: Plane, clicks: Clicks) -> None:
         """Ask for other clicks of the current object in a slice.
 
