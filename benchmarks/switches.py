@@ -7,7 +7,7 @@ Every switch is compared with the predictor's defaults on the same objects (prot
 clicks). A gain is positive where the switch saves clicks or raises the IoU; the intervals are
 bootstraps over pictures, drawn within each set, and ``all`` weighs every set alike. A name of
 `Settings` is on or off or a number; ``windows.NAME``, ``looks.NAME`` and ``predictor.NAME`` are
-constants of those modules, and a tuple of them is emptied.
+numbers of those modules.
 """
 
 from __future__ import annotations
@@ -66,8 +66,7 @@ def switched(name: str, value: str) -> Iterator[Settings]:
         return
     module = {"windows": windows, "predictor": predictor, "looks": looks}[place]
     before = getattr(module, constant)
-    kind = type(before)
-    setattr(module, constant, () if kind is tuple else kind(float(value)))
+    setattr(module, constant, type(before)(float(value)))
     try:
         yield settings
     finally:

@@ -77,7 +77,7 @@ def test_glances_find_small_things_in_a_large_view(predictor, nuclei, monkeypatc
         return float(np.mean([iou(*pair) for pair in zip(masks, objects, strict=True)]))
 
     with_glances = quality()
-    monkeypatch.setattr("napari_fctsfn.predict.predictor.sides", lambda whole: [])
+    monkeypatch.setattr("napari_fctsfn.predict.windows.sides", lambda whole: [])
     assert with_glances > quality() + 0.2
 
 

@@ -1,4 +1,4 @@
-"""Which of several looks at a first click is believed."""
+"""Where is looked at a first click, and which of several looks is believed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_fctsfn.predict.looks import Look, most_believed, sides
-from napari_fctsfn.predict.windows import Box, Window
+from napari_fctsfn.predict.looks import Look, most_believed
+from napari_fctsfn.predict.windows import Box, Window, sides
 
 WHOLE, NEAR = (0, 0, 60, 60), (20, 20, 44, 44)
 SMALL, LARGE = (28, 28, 36, 36), (24, 10, 40, 50)

@@ -362,6 +362,16 @@ def test_another_image_opened_in_a_session_is_not_yet_annotated(open_dock: Any) 
         viewer.layers.selection.active = other
         assert dock.wait_idle()
         assert dock.image.layer == other
+    # picked in the dock's list, it is selected too, and so let go of by the next click
+    dock.positive_button.click()
+    assert dock.wait_idle()
+    dock.image.choose(other)
+    dock.image.activated.emit(dock.image.currentIndex())
+    assert viewer.layers.selection.active == other
+    dock.image.choose(ours)
+    dock.image.activated.emit(dock.image.currentIndex())
+    assert dock.annotator.polarity is True
+    assert viewer.layers.selection.active == dock.annotator.site.prompts.positive
     other.visible = False
     dock.positive_button.click()
     assert dock.wait_idle()

@@ -302,6 +302,7 @@ class AnnotateDock(Docked):
         annotator.assistant.listed.connect(self._on_choices)
         self._viewer.layers.selection.events.active.connect(self._follow_active)
         self.image.chosen.connect(self._on_image)
+        self.image.activated.connect(self._on_picked)
         self.model.currentIndexChanged.connect(self._on_model)
         # Only what the user picks becomes the user's choice, not what the program shows.
         self.model.textActivated.connect(self._remember_model)
@@ -330,10 +331,18 @@ class AnnotateDock(Docked):
     def _on_active(self) -> None:
         """Choose the image that the user has opened or selected, or again the one at work."""
         active, site = self._viewer.layers.selection.active, self.annotator.site
-        if site is not None and (active in site.layers or self.annotator.shaping.tool is not None):
+        if site is not None and active in (*site.layers, self.annotator.shaping.layer):
             self.image.choose(site.image)
         elif not self.annotator.looking.owns(active):
             self.image.choose(active)
+
+    def _on_picked(self, _index: int) -> None:
+        """Select what was picked in the list too; of the image at work, go on with the clicks."""
+        site = self.annotator.site
+        if site is not None and self.image.layer == site.image:
+            self.annotator.choose_polarity(True)
+        else:
+            self._viewer.layers.selection.active = self.image.layer
 
     def _on_image(self) -> None:
         self.labels.choose(annotated(self.image.layer, self.labels.layers))

@@ -83,16 +83,14 @@ class Propagation:
         left = [each for each in queue if each not in seen]
         if not left:
             self._looked_at = (label, set())
-            bench.told = f"Object {label}: you have looked at every slice without a click."
-            bench.changed.emit()
+            bench.tell(f"Object {label}: you have looked at every slice without a click.")
             return
         self._looked_at = (label, seen | {left[0]})
         site.show(left[0])
-        bench.told = (
-            f"Object {label}, slice {left[0].index[axis]} is the farthest from your clicks. Click "
-            f"where its mask is wrong; {len(left) - 1} more to look at."
+        bench.tell(
+            f"Object {label}, slice {left[0].index[axis]}: of those left the farthest from your "
+            f"clicks. Click where its mask is wrong; {len(left) - 1} more to look at."
         )
-        bench.changed.emit()
 
     def cancel(self) -> None:
         """End it; what it has found so far stays, as one step."""
@@ -143,9 +141,9 @@ class Propagation:
         bench.do(lambda s: s.session.propagate(following.label, masks, s.labels_of, sha256))
         found = f"Object {following.label}: {len(masks)} slices found"
         said = f"{found}{', ' + how if how else ''}. Undo takes them back."
-        if following.stop is None:
-            said += " Doubtful slice shows where to look first."
-        else:
+        if following.stop is not None:
             site.show(following.stop)
             said += f" It was unsure here ({following.reason}): click, and go on from here."
+        elif masks:
+            said += " Doubtful slice shows where to look first."
         bench.tell(said)

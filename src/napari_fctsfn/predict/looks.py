@@ -10,13 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_fctsfn.predict.region import Region
-from napari_fctsfn.predict.windows import Window
-
-_NEAREST = 64
-"""Side, in pixels of the slice, of the closest window around the first click that is glanced at."""
-
-_APART = 5.0
-"""Windows of first looks are at most so many times as large as the next smaller one."""
+from napari_fctsfn.predict.windows import Window, overlap
 
 _SURE = 2.0
 """Weight of how sure a first look is of its mask against its agreement with the other looks."""
@@ -50,25 +44,6 @@ class Look:
         return Region.of(self.probability > threshold, self.window.box)
 
 
-def sides(whole: Window) -> list[float]:
-    """Sides of the windows around a first click that are glanced at beside a view of everything.
-
-    Parameters
-    ----------
-    whole : Window
-        The view of everything.
-
-    Returns
-    -------
-    list of float
-        Ascending, in pixels of the slice, two at least; with the whole view they are evenly apart
-        on a logarithmic scale.
-    """
-    widest = max(whole.height, whole.width) / _NEAREST
-    steps = max(2, math.ceil(math.log(widest, _APART)))
-    return [_NEAREST * widest ** (step / steps) for step in range(steps)]
-
-
 def most_believed(looks: Sequence[Look], threshold: float, extent: float) -> Look:
     """The look at a first click that most likely shows the object.
 
@@ -93,9 +68,10 @@ def most_believed(looks: Sequence[Look], threshold: float, extent: float) -> Loo
             return -math.inf
         agreement = float(np.mean([0.0 if its is None else mine.iou(its) for its in others]))
         probability = looks[index].probability
-        mask = probability > threshold
-        sure = float(np.abs(2 * probability[mask] - 1).mean())
-        cut = float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean())
+        within, _ = overlap(looks[index].window.box, mine.box)
+        sure = float(np.abs(2 * probability[within][mine.mask] - 1).mean())
+        border = probability[0], probability[-1], probability[:, 0], probability[:, -1]
+        cut = float((np.concatenate(border) > threshold).mean())
         return agreement + _SURE * sure - _CUT * cut + _ALIKE * _alike(mine.extent, extent)
 
     return looks[max(range(len(looks)), key=belief)]

@@ -22,7 +22,7 @@ from napari_fctsfn.network import ImageFeatures
 from napari_fctsfn.predict import windows
 from napari_fctsfn.predict.consistency import Adjustment
 from napari_fctsfn.predict.engine import CELL, Engine, choose_device, resize
-from napari_fctsfn.predict.looks import Look, most_believed, sides
+from napari_fctsfn.predict.looks import Look, most_believed
 from napari_fctsfn.predict.normalisation import Normalisation, as_rgb
 from napari_fctsfn.predict.postprocess import (
     change_near,
@@ -416,7 +416,7 @@ class Predictor:
             return look
         row, column = clicks.pixels()[0]
         point = (int(row), int(column), int(row) + 1, int(column) + 1)
-        across = [*sides(look.window), *([2 * settings.extent] if settings.extent else [])]
+        across = [*windows.sides(look.window), *([2 * settings.extent] if settings.extent else [])]
         glances = [windows.beside(current.shape, point, side, _GLANCE_SIZE) for side in across]
         different = {each.box: each for each in glances if each.box != look.window.box}
         alike: dict[tuple[int, int], list[Window]] = {}

@@ -32,6 +32,12 @@ _SMALLEST = 48
 _ZOOM = 3.0
 """A slice is enlarged at most so much."""
 
+_NEAREST = 64
+"""Rows and columns of the closest window around a first click."""
+
+_APART = 5.0
+"""Windows around a first click are at most so many times as large as the next smaller one."""
+
 _LADDER = 2**0.25
 _GRID = 8
 
@@ -103,6 +109,25 @@ def beside(shape: tuple[int, int], box: Box, side: float, input_size: int) -> Wi
     top, bottom = _span(box[0], box[2], shape[0], side)
     left, right = _span(box[1], box[3], shape[1], side)
     return Window.over((top, left, bottom, right), input_size)
+
+
+def sides(whole: Window) -> list[float]:
+    """Sides of the windows around a first click that are looked at beside a view of everything.
+
+    Parameters
+    ----------
+    whole : Window
+        The view of everything.
+
+    Returns
+    -------
+    list of float
+        Ascending, in pixels of the slice, two at least; with the whole view they are evenly apart
+        on a logarithmic scale.
+    """
+    widest = max(whole.height, whole.width) / _NEAREST
+    steps = max(2, math.ceil(math.log(widest, _APART)))
+    return [_NEAREST * widest ** (step / steps) for step in range(steps)]
 
 
 def bounds(clicks: Clicks, mask_box: Box | None) -> Box:
