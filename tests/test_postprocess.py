@@ -1,4 +1,4 @@
-"""Components without a click go, small holes close: against flood fills by hand."""
+"""Clicks are obeyed, components without one go, small holes close: against walks by hand."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from napari_fctsfn.predict.postprocess import (
     component,
     drop_unclicked,
     fill_small_holes,
+    obeyed,
 )
 
 
@@ -198,3 +199,52 @@ def test_a_rim_does_not_carry_a_change_around_the_object():
     assert merged[26:34, 8:20].all()
     assert merged[26:34, 40:50].all()
     assert change_near(before, after, Click(5, 5)) is before
+
+
+@settings(max_examples=200, deadline=None)
+@given(problem=PROBLEMS, threshold=st.sampled_from([0.2, 0.49, 0.5, 0.8]), reach=st.floats(0.5, 9))
+def test_clicks_are_obeyed_and_little_else_changes(problem, threshold, reach):
+    mask, clicks = problem
+    rng = np.random.default_rng(mask.size)
+    probability = np.where(mask, rng.uniform(0.5, 1, mask.shape), rng.uniform(0, 0.5, mask.shape))
+    probability = probability.astype(np.float32)
+    before = probability.copy()
+    found = obeyed(probability, clicks, threshold, reach)
+    assert np.array_equal(probability, before)
+    assert found.dtype == np.float32
+    kinds = {click.pixel: click.positive for click in clicks if click.inside(mask.shape)}
+    assert all((found[place] > threshold) == kind for place, kind in kinds.items())
+    wrong = {place: kind for place, kind in kinds.items() if (before[place] > threshold) != kind}
+    if not wrong:
+        assert found is probability
+        return
+    both = len(set(wrong.values())) == 2
+    for place in np.ndindex(mask.shape):
+        distance = {each: np.hypot(*np.subtract(each, place)) for each in kinds}
+        moved = log_odds(found[place]) - log_odds(before[place])
+        if all(distance[each] > reach for each in kinds):
+            # far from all clicks the outline moves a little, to where the clicks are
+            assert abs(moved) <= (0.0 if both else 0.2501)
+            assert both or moved * (1 if next(iter(wrong.values())) else -1) >= -1e-3
+        if not both and abs(moved) > 0.2501:
+            # no more than that without a click of that kind, and none of the other kind is nearer
+            mine = [distance[each] for each in kinds if kinds[each] == (moved > 0)]
+            other = [distance[each] for each in kinds if kinds[each] != (moved > 0)]
+            assert min(mine) <= min([reach, *other])
+
+
+def log_odds(p):
+    p = np.clip(np.float64(p), 1e-6, 1 - 1e-6)
+    return np.log(p / (1 - p))
+
+
+def test_where_the_network_is_unsure_an_obeyed_click_reaches_farther():
+    click = Clicks([Click(10, 10)])
+    changed = [
+        int((obeyed(np.full((21, 21), p, np.float32), click, 0.5, 8.0) > 0.5).sum())
+        for p in (0.0, 0.2, 0.4, 0.45)
+    ]
+    assert changed == sorted(changed)
+    assert 5 <= changed[0] < changed[-1] <= np.pi * 8**2
+    bounded = obeyed(np.full((21, 21), 0.45, np.float32), click, 0.5, 1.0)
+    assert (bounded > 0.5).sum() == 1

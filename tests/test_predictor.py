@@ -17,6 +17,7 @@ from napari_fctsfn.errors import InputError
 from napari_fctsfn.models import LoadedModel, ModelCard
 from napari_fctsfn.network import PAPER_NETWORKS, NetworkConfig, build_network, paper_config
 from napari_fctsfn.predict import Normalisation, Prediction, Predictor, Settings, windows
+from napari_fctsfn.predict.consistency import far_off
 from napari_fctsfn.predict.postprocess import steadied
 from napari_fctsfn.predict.region import Region
 
@@ -252,10 +253,49 @@ def test_clicks_are_obeyed(picture, seed):
             mask = predictor.predict(clicks, None, way).full_mask()
             left[consistent] += sum(mask[click.pixel] != click.positive for click in clicks)
     assert left[False] > 10
-    # eight random features cannot tell four random places apart, but they come nearer
-    assert left[True] <= 0.7 * left[False]
+    assert left[True] == 0
     after = predictor._engine._network.state_dict()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_features_are_adjusted_to_clicks_far_from_the_outline(picture, seed):
+    engine = tiny_predictor(seed=seed)._engine
+    image = torch.from_numpy(picture / 255.0).float().expand(1, 3, -1, -1)
+    features = engine.features("a", lambda: image)
+    rng = np.random.default_rng(seed)
+    left = {True: 0, False: 0}
+    for _ in range(10):
+        points = rng.integers(0, picture.shape[:2], (4, 2))
+        clicks = Clicks([Click(int(r), int(c), n % 2 == 0) for n, (r, c) in enumerate(points)])
+        maps = torch.from_numpy(interaction_maps(clicks, picture.shape[:2]))[None]
+        maps = torch.cat([maps, torch.zeros(1, 1, *picture.shape[:2])], dim=1)
+        for consistent in left:
+            ((probability, _),) = engine.look(features, maps, consistent)
+            left[consistent] += sum(
+                bool(probability[click.pixel] > 0.5) != click.positive for click in clicks
+            )
+    # eight random features cannot tell four random places apart, but they come nearer
+    assert left[True] <= 0.7 * left[False]
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_a_click_is_far_off_where_no_pixel_of_its_kind_is_near(seed):
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(1, 24, 2))
+    logit = np.where(rng.random(shape) < rng.choice([0.02, 0.5, 0.98]), 1.5, -1.5)
+    kinds = rng.choice(3, shape, p=(0.9, 0.05, 0.05))
+    positive, negative, given_ = (
+        torch.from_numpy(np.ascontiguousarray(each))[None, None]
+        for each in (kinds == 1, kinds == 2, logit)
+    )
+    expected = False
+    for row, column in np.argwhere(kinds):
+        sign = 1 if kinds[row, column] == 1 else -1
+        near = logit[max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4]
+        expected |= bool((sign * near < 0).all())
+    assert far_off(given_, positive, negative) == expected
 
 
 @pytest.mark.parametrize("name", PAPER_NETWORKS)

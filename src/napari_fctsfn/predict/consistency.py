@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, max_pool2d
 
 from napari_fctsfn.network import FCTSFN, Fused, ImageFeatures, Scores
 
@@ -25,6 +25,8 @@ _MARGIN = 0.3
 """A click is asked for a probability this far below one, or above zero."""
 _ENOUGH = 0.5
 """The logit that ends the search: scaling back to the slice's pixels must not undo it."""
+_NEAR = 3
+"""A click so many pixels from the mask's outline asks for a little more or less there alone."""
 
 _FIT_STEPS = 24
 _FIT_RATE = 0.1
@@ -72,7 +74,7 @@ class Adjustment:
         optimizer.step()
 
 
-def contradicted(logit: Tensor, positive: Tensor, negative: Tensor, margin: float = 0.1) -> bool:
+def contradicted(logit: Tensor, positive: Tensor, negative: Tensor, margin: float = 0.0) -> bool:
     """Whether a positive click lies outside the mask or a negative one inside.
 
     Parameters
@@ -84,6 +86,22 @@ def contradicted(logit: Tensor, positive: Tensor, negative: Tensor, margin: floa
         By how much the logit at a click must at least have the right sign.
     """
     return bool((positive & (logit < margin)).any() or (negative & (logit > -margin)).any())
+
+
+def far_off(logit: Tensor, positive: Tensor, negative: Tensor) -> bool:
+    """Whether a click is contradicted, and not by an outline that runs a few pixels beside it.
+
+    Parameters
+    ----------
+    logit, positive, negative : Tensor
+        As for `contradicted`.
+    """
+    if not contradicted(logit, positive, negative):
+        return False
+    size = 2 * _NEAR + 1
+    # At a click the mask is the best within its reach.
+    high, low = (sign * max_pool2d(sign * logit.float(), size, 1, _NEAR) for sign in (1, -1))
+    return bool((positive & (high < 0)).any() or (negative & (low > 0)).any())
 
 
 def adjust(

@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate, pad
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.network import FCTSFN, ImageFeatures, Scores, fold_norms, fold_padding
 from napari_fctsfn.predict.cache import ByteLRU
-from napari_fctsfn.predict.consistency import Adjustment, adjust, contradicted, fit
+from napari_fctsfn.predict.consistency import Adjustment, adjust, far_off, fit
 
 T = TypeVar("T")
 
@@ -151,7 +151,8 @@ class Engine:
         maps : Tensor, shape (windows, 2 or 3, rows, columns)
             Interaction maps and previous mask; padded here as the image was.
         consistent : bool
-            Whether a mask is adjusted where it contradicts a click.
+            Whether a mask is adjusted where it contradicts a click that lies deep in it, or far
+            from it.
         adjustment : Adjustment, optional
             From `fit`; the masks are then not adjusted to clicks.
 
@@ -178,7 +179,7 @@ class Engine:
             positive, negative = clicks[:, :1] & ~clicks[:, 1:], clicks[:, 1:] & ~clicks[:, :1]
             for i, scores in enumerate(every):
                 here = positive[i : i + 1], negative[i : i + 1]
-                if contradicted(scores.logit, *here):
+                if far_off(scores.logit, *here):
                     every[i] = adjust(network, features.one(i), fused.one(i), *here)
             return every
 

@@ -1,6 +1,8 @@
-"""What is tidied in a mask: components nobody clicked on, small holes; drawn parts are kept."""
+"""What is done to a mask: clicks obeyed, small things tidied, parts that are drawn kept."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,15 @@ from napari_fctsfn.predict.prediction import Prediction, mask_box
 from napari_fctsfn.predict.windows import Box, overlap
 
 _EIGHT = np.ones((3, 3), dtype=bool)
+
+_OBEYED = 0.2
+"""How far from the threshold a contradicted click draws its pixel, in parts of the way to sure."""
+
+_SHARE = 0.25
+"""What a contradicted click asks for is done everywhere by this part, in log-odds ..."""
+
+_MOST = 1.0
+"""... but not more of it than this."""
 
 SMALL_HOLE = 0.02
 """A hole is small if its area is at most this part of the mask's: noise has no structure to lose,
@@ -197,6 +208,75 @@ def steadied(
     drawn = probability.copy()
     drawn[here] += np.float32(share) * (old - new)
     return np.where(component(change, last), probability, drawn)
+
+
+def obeyed(
+    probability: NDArray[np.float32], clicks: Clicks, threshold: float, reach: float
+) -> NDArray[np.float32]:
+    """A probability that is on the right side of the threshold at every click.
+
+    Where it is not, the outline was meant to run elsewhere. All of it moves a little, unless clicks
+    of both kinds are contradicted; the rest is done about each click that still is, the less the
+    farther away, so that a place of which the network is less sure changes farther.
+
+    Parameters
+    ----------
+    probability : array of float32, shape (rows, columns)
+        Foreground, 0..1.
+    clicks : Clicks
+        In coordinates of the array; those outside it are left out. Of several on one pixel the
+        last one counts.
+    threshold : float
+        A pixel is object where its probability is larger, 0..1.
+    reach : float
+        Pixels about a click that may change; at most half of the way to a click of the other kind.
+
+    Returns
+    -------
+    array of float32, same shape
+        `probability` itself if no click is contradicted.
+    """
+    shape = (probability.shape[0], probability.shape[1])
+    kinds = {click.pixel: click.positive for click in clicks if click.inside(shape)}
+    wrong = _contradicted(probability, kinds, threshold)
+    if not wrong:
+        return probability
+    aims = {True: threshold + _OBEYED * (1 - threshold), False: threshold - _OBEYED * threshold}
+    moved = probability
+    if len({kinds[place] for place in wrong}) == 1:
+        kind = kinds[wrong[0]]
+        asked = max(abs(_log_odds(aims[kind]) - _log_odds(moved[place])) for place in wrong)
+        odds = np.float32(math.exp(_SHARE * min(asked, _MOST) * (1 if kind else -1)))
+        moved = probability * odds / (1 + probability * (odds - 1))
+        wrong = _contradicted(moved, kinds, threshold)
+    drawn = moved.copy()
+    for row, column in wrong:
+        kind = kinds[row, column]
+        others = [place for place in kinds if kinds[place] != kind]
+        near = min([reach, *(math.dist((row, column), place) / 2 for place in others)])
+        rows, columns = (
+            np.arange(max(at - int(near), 0), min(at + int(near) + 1, length))
+            for at, length in zip((row, column), shape, strict=True)
+        )
+        distance = np.hypot(rows[:, None] - row, columns - column)
+        part = np.clip((near - distance) / max(near - 1, 1e-6), distance < 1, 1)
+        place = np.ix_(rows, columns)
+        changed = moved[place] + part * (aims[kind] - moved[place])
+        drawn[place] = (np.maximum if kind else np.minimum)(drawn[place], changed)
+    return drawn
+
+
+def _contradicted(
+    probability: NDArray[np.float32], kinds: dict[tuple[int, int], bool], threshold: float
+) -> list[tuple[int, int]]:
+    """Those places of clicks where the mask is of the other kind."""
+    return [place for place, kind in kinds.items() if (probability[place] > threshold) != kind]
+
+
+def _log_odds(probability: float) -> float:
+    """Of a probability, 0..1; what is nearly sure is finite."""
+    kept = min(max(float(probability), 1e-6), 1 - 1e-6)
+    return math.log(kept / (1 - kept))
 
 
 def change_near(

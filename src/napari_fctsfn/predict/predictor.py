@@ -28,6 +28,7 @@ from napari_fctsfn.predict.postprocess import (
     change_near,
     drop_unclicked,
     fill_small_holes,
+    obeyed,
     steadied,
 )
 from napari_fctsfn.predict.prediction import Prediction
@@ -40,6 +41,9 @@ _LOOKS = 3
 
 _GLANCE_SIZE = 192
 """Longest side of the network input of a glance."""
+
+_OBEDIENT = 4
+"""So many pixels of the network's input about a contradicted click are changed at it alone."""
 
 _NEARER = 0.7
 """A further look is worth its time if the scale of the last one is at most this part of its own."""
@@ -395,6 +399,10 @@ class Predictor:
         if seen is not None:
             (last,) = clicks[len(clicks) - 1 :].scaled((1.0, 1.0), (box[0], box[1]))
             probability = steadied(probability, box, seen, last, settings.steady)
+        if settings.consistent and adjustment is None:
+            here = clicks.scaled((1.0, 1.0), (box[0], box[1]))
+            reach = _OBEDIENT / max(look.window.factor)
+            probability = obeyed(probability, here, settings.threshold, reach)
         mask = self._postprocess(current, probability, box, clicks, settings)
         return Prediction(mask, probability, box, current.shape, look.quality)
 

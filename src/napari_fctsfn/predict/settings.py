@@ -19,7 +19,8 @@ class Settings:
     zoom : bool
         Look again at a window around the predicted object, at a finer scale.
     consistent : bool
-        Adjust the mask where it contradicts a click (f-BRS).
+        Obey clicks that the network contradicts: near the mask's outline by a change at the click,
+        else by an adjustment of the features behind the fusion (f-BRS).
     steady : float
         Share, 0..1, of the probability before the last click in the probability after it, but where
         the mask's change hangs together with that click.
