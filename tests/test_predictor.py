@@ -238,8 +238,9 @@ def test_the_predicted_quality_is_a_number_where_the_network_predicts_it(predict
     assert 0 <= other.predict(Clicks([Click(30, 40)])).quality <= 1
 
 
+@pytest.mark.parametrize("zoom", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_clicks_are_obeyed(picture, seed):
+def test_clicks_are_obeyed(picture, seed, zoom):
     predictor = tiny_predictor(seed=seed)
     predictor.set_image(picture)
     before = {key: value.clone() for key, value in predictor._engine._network.state_dict().items()}
@@ -249,9 +250,11 @@ def test_clicks_are_obeyed(picture, seed):
         points = rng.integers(0, picture.shape[:2], (4, 2))
         clicks = Clicks([Click(int(r), int(c), n % 2 == 0) for n, (r, c) in enumerate(points)])
         for consistent in left:
-            way = Settings(zoom=False, consistent=consistent).raw(0.5)
-            mask = predictor.predict(clicks, None, way).full_mask()
-            left[consistent] += sum(mask[click.pixel] != click.positive for click in clicks)
+            way = Settings(zoom=zoom, consistent=consistent).raw(0.5)
+            for count, step in enumerate(predictor.replay(clicks, None, way), start=1):
+                mask = step.full_mask()
+                wrong = [mask[click.pixel] != click.positive for click in clicks[:count]]
+                left[consistent] += sum(wrong)
     assert left[False] > 10
     assert left[True] == 0
     after = predictor._engine._network.state_dict()
