@@ -81,17 +81,51 @@ def test_beside_others_only_clicked_components_are_left(problem, seed, share):
     mask, clicks = problem
     free = np.random.default_rng(seed).random(mask.shape) < share
     inside = [c.pixel for c in clicks.positive if c.inside(mask.shape)]
-    left = flood(mask & free, EIGHT)
-    clicked = [component for component in left if component & set(inside)]
-    if sum(map(len, left)) == mask.sum():
+    if (mask & free).sum() == mask.sum():
         expected = mask
     elif (
-        inside and not any(free[pixel] for pixel in inside) and sum(map(len, left)) < mask.sum() / 2
+        inside and not any(free[pixel] for pixel in inside) and (mask & free).sum() < mask.sum() / 2
     ):
         expected = np.zeros_like(mask)
     else:
+        left = flood(without_rind(mask & free, mask & ~free, inside), EIGHT)
+        clicked = [component for component in left if component & set(inside)]
         expected = as_mask(mask.shape, clicked or left)
     np.testing.assert_array_equal(beside_others(mask, free, clicks), expected)
+
+
+def without_rind(left, cut, points):
+    """Pixel by pixel: what lies in no block of 3 x 3 and beside none, two from what was cut off."""
+
+    def near(pixel, other, distance):
+        return max(abs(pixel[0] - other[0]), abs(pixel[1] - other[1])) <= distance
+
+    rows, columns = left.shape
+    corners = itertools.product(range(rows - 2), range(columns - 2))
+    blocks = [(r, c) for r, c in corners if left[r : r + 3, c : c + 3].all()]
+    if not blocks:
+        return left
+    thin = [p for p in zip(*left.nonzero(), strict=True) if not in_a_block(p, blocks)]
+    rind = [p for p in thin if any(near(p, each, 2) for each in zip(*cut.nonzero(), strict=True))]
+    pieces = flood(as_mask(left.shape, [rind]), EIGHT)
+    return left & ~as_mask(left.shape, [piece for piece in pieces if not piece & set(points)])
+
+
+def in_a_block(pixel, blocks):
+    return any(-1 <= pixel[0] - r <= 3 and -1 <= pixel[1] - c <= 3 for r, c in blocks)
+
+
+def test_no_rind_is_kept_around_an_object_that_was_cut_tighter():
+    rows, columns = np.mgrid[:60, :80]
+    first = (rows - 30) ** 2 + (columns - 25) ** 2 < 14**2
+    round_it = (rows - 30) ** 2 + (columns - 25) ** 2 < 16**2
+    second = (rows - 30) ** 2 + (columns - 52) ** 2 < 14**2
+    clicks = Clicks([Click(30, 52)])
+    kept = beside_others(second | round_it, ~first, clicks)
+    assert (kept & ~second).sum() < 15
+    assert not (second & ~first & ~kept).any()
+    meant = beside_others(second | round_it, ~first, clicks.append(Click(30, 10)))
+    assert (meant & ~second).sum() > 90
 
 
 @settings(max_examples=200, deadline=None)

@@ -80,9 +80,9 @@ def test_a_previous_mask_may_be_an_array(predictor, picture):
     """Its probability is not known then, so nothing is drawn to it."""
     predictor.set_image(picture)
     first = predictor.predict(CLICKS[:1])
-    unsteady = Settings(steady=0)
+    unsteady = Settings(steady=0, consistent=False)
     alone = predictor.predict(CLICKS[:2], first, unsteady)
-    assert same(alone, predictor.predict(CLICKS[:2], first.full_mask()))
+    assert same(alone, predictor.predict(CLICKS[:2], first.full_mask(), unsteady))
     assert not same(alone, predictor.predict(CLICKS[:2], first))
 
 
@@ -259,6 +259,28 @@ def test_clicks_are_obeyed(picture, seed, zoom):
     assert left[True] == 0
     after = predictor._engine._network.state_dict()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+@pytest.mark.parametrize("zoom", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_click_on_the_object_takes_nothing_away_and_one_on_the_background_adds_nothing(
+    picture, seed, zoom
+):
+    predictor = tiny_predictor(seed=seed)
+    predictor.set_image(picture)
+    rng = np.random.default_rng(seed)
+    against = {True: 0, False: 0}
+    for _ in range(4):
+        points = rng.integers(0, picture.shape[:2], (5, 2))
+        clicks = Clicks([Click(int(r), int(c), bool(rng.integers(2))) for r, c in points])
+        for consistent in against:
+            way = Settings(zoom=zoom, consistent=consistent).raw(0.5)
+            masks = [step.full_mask() for step in predictor.replay(clicks, None, way)]
+            for before, after, click in zip(masks, masks[1:], clicks[1:], strict=False):
+                wrong = before & ~after if click.positive else after & ~before
+                against[consistent] += int(wrong.sum())
+    assert against[False] > 0
+    assert against[True] == 0
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -130,8 +130,9 @@ def _next_click(site: Site, plane: Plane | None) -> str:
     there = _finished_there(site, plane)
     if there:
         return (
-            f"The last click is on object {there}, which is finished and stays as it is: undo it, "
-            f"or go on with that object by {native('take_up_pointed')}, the mouse over it."
+            f"The last click is on object {there}, which is finished and stays; beside it the mask "
+            f"may still change. Undo it, or go on with object {there} by "
+            f"{native('take_up_pointed')}, the mouse over it."
         )
     if not len(clicks.positive):
         return (
@@ -140,7 +141,7 @@ def _next_click(site: Site, plane: Plane | None) -> str:
         )
     annotation = session.objects.get(session.current, {}).get(plane)
     boxed = annotation is not None and annotation.box is not None
-    if len(clicks.negative) > 1 and not clicks[-1].positive and not boxed:
+    if len(clicks.negative) > 2 and not clicks[-1].positive and not boxed:
         return (
             "If background clicks do not help, take them back and draw a Box around the object: it "
             "may be a part of what the network took."

@@ -29,6 +29,7 @@ from napari_fctsfn.predict.postprocess import (
     drop_unclicked,
     fill_small_holes,
     obeyed,
+    onward,
     steadied,
 )
 from napari_fctsfn.predict.prediction import Prediction
@@ -186,8 +187,9 @@ class Predictor:
         clicks : Clicks
             All clicks on the object so far, in coordinates of the slice.
         previous : Prediction or array of bool, shape (rows, columns), optional
-            The mask before the last click, or any mask to be corrected. Only to the probability of
-            a prediction the next one is drawn (`Settings.steady`).
+            The mask before the last click, or any mask to be corrected. Only the probability of
+            a prediction is known: the next one is drawn to it (`Settings.steady`), and changes it
+            in the direction of the click alone (`Settings.consistent`).
         settings : Settings, optional
         keep : bool
             Whether the previous mask was drawn with care, so that it may change only where the
@@ -403,6 +405,8 @@ class Predictor:
             here = clicks.scaled((1.0, 1.0), (box[0], box[1]))
             reach = _OBEDIENT / max(look.window.factor)
             probability = obeyed(probability, here, settings.threshold, reach)
+            if seen is not None:
+                probability = onward(probability, box, seen, clicks[-1])
         mask = self._postprocess(current, probability, box, clicks, settings)
         return Prediction(mask, probability, box, current.shape, look.quality)
 

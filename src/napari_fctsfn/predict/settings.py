@@ -20,7 +20,8 @@ class Settings:
         Look again at a window around the predicted object, at a finer scale.
     consistent : bool
         Obey clicks that the network contradicts: near the mask's outline by a change at the click,
-        else by an adjustment of the features behind the fusion (f-BRS).
+        else by an adjustment of the features behind the fusion (f-BRS). A further click on the
+        object then takes nothing from the mask, and one on the background adds nothing.
     steady : float
         Share, 0..1, of the probability before the last click in the probability after it, but where
         the mask's change hangs together with that click.
