@@ -103,7 +103,7 @@ def without_rind(left, cut, points):
     rows, columns = left.shape
     corners = itertools.product(range(rows - 2), range(columns - 2))
     blocks = [(r, c) for r, c in corners if left[r : r + 3, c : c + 3].all()]
-    if not blocks:
+    if not blocks or not points:
         return left
     thin = [p for p in zip(*left.nonzero(), strict=True) if not in_a_block(p, blocks)]
     rind = [p for p in thin if any(near(p, each, 2) for each in zip(*cut.nonzero(), strict=True))]

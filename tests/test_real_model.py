@@ -14,7 +14,7 @@ from napari_fctsfn.clicks import Clicks
 from napari_fctsfn.clicks.simulate import next_click
 from napari_fctsfn.plugin import samples
 from napari_fctsfn.predict import Predictor
-from napari_fctsfn.predict.postprocess import drop_unclicked
+from napari_fctsfn.predict.postprocess import beside_others
 from napari_fctsfn.session import open_session, rebuild
 
 TRUTH = Path(__file__).parent / "data"
@@ -75,7 +75,7 @@ def headless(session: Any, image: np.ndarray, predictor: Predictor) -> np.ndarra
         (annotation,) = planes.values()
         settings = replace(predictor.settings, extent=annotation.extent)
         mask = predictor.replay(annotation.clicks, settings=settings)[-1].full_mask()
-        labels[drop_unclicked(mask & (labels == 0), annotation.clicks)] = label
+        labels[beside_others(mask, labels == 0, annotation.clicks)] = label
     return labels
 
 

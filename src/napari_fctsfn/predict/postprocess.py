@@ -97,14 +97,16 @@ def beside_others(
 def _without_rind(
     left: NDArray[np.bool_], cut: NDArray[np.bool_], clicks: Clicks
 ) -> NDArray[np.bool_]:
-    """What is left of a mask without what is thin along the part that was cut off."""
-    body = binary_opening(left, _EIGHT)
-    if not body.any():
+    """What is left of a mask without what is thin along the part that was cut off.
+
+    A mask that nobody clicked on stays whole.
+    """
+    body, places = binary_opening(left, _EIGHT), _indices(clicks.positive, (0, 0, *left.shape))
+    if not body.any() or not len(places[0]):
         return left
     thin = left & ~binary_dilation(body, _EIGHT)
     pieces, _ = label(thin & binary_dilation(cut, _EIGHT, iterations=2), _EIGHT)
-    clicked = pieces[_indices(clicks.positive, (0, 0, *left.shape))]
-    kept: NDArray[np.bool_] = left & ((pieces == 0) | np.isin(pieces, clicked))
+    kept: NDArray[np.bool_] = left & ((pieces == 0) | np.isin(pieces, pieces[places]))
     return kept
 
 
