@@ -43,8 +43,8 @@ _LOOKS = 3
 _GLANCE_SIZE = 192
 """Longest side of the network input of a glance."""
 
-_OBEDIENT = 4
-"""So many pixels of the network's input about a contradicted click are changed at it alone."""
+_REACH = 4
+"""Pixels of the network's input about a contradicted click that may change for it alone."""
 
 _NEARER = 0.7
 """A further look is worth its time if the scale of the last one is at most this part of its own."""
@@ -398,15 +398,14 @@ class Predictor:
             look = self._glance(current, look, clicks, settings)
             look = self._search(current, look, clicks, settings)
         box, probability = look.window.box, look.probability
+        local = clicks.scaled((1.0, 1.0), (box[0], box[1]))
         if seen is not None:
-            (last,) = clicks[len(clicks) - 1 :].scaled((1.0, 1.0), (box[0], box[1]))
-            probability = steadied(probability, box, seen, last, settings.steady)
+            probability = steadied(probability, box, seen, local[-1], settings.steady)
         if settings.consistent and adjustment is None:
-            here = clicks.scaled((1.0, 1.0), (box[0], box[1]))
-            reach = _OBEDIENT / max(look.window.factor)
-            probability = obeyed(probability, here, settings.threshold, reach)
+            reach = _REACH / max(look.window.factor)
+            probability = obeyed(probability, local, settings.threshold, reach)
             if seen is not None:
-                probability = onward(probability, box, seen, clicks[-1])
+                probability = onward(probability, box, seen, local[-1])
         mask = self._postprocess(current, probability, box, clicks, settings)
         return Prediction(mask, probability, box, current.shape, look.quality)
 
