@@ -130,9 +130,9 @@ def _next_click(site: Site, plane: Plane | None) -> str:
     there = _finished_there(site, plane)
     if there:
         return (
-            f"The last click is on object {there}, which is finished and stays; beside it the mask "
-            f"may still change. Undo it, or go on with object {there} by "
-            f"{native('take_up_pointed')}, the mouse over it."
+            f"The last click is on object {there}, which is finished; beside it the mask may still "
+            f"change. Undo it, or go on with object {there} by {native('take_up_pointed')}, the "
+            f"mouse over it."
         )
     if not len(clicks.positive):
         return (
