@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, max_pool2d
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from napari_fctsfn.network import FCTSFN, Fused, ImageFeatures, Scores
 
@@ -96,12 +96,14 @@ def far_off(logit: Tensor, positive: Tensor, negative: Tensor) -> bool:
     logit, positive, negative : Tensor
         As for `contradicted`.
     """
-    if not contradicted(logit, positive, negative):
-        return False
-    size = 2 * _NEAR + 1
-    # At a click the mask is the best within its reach.
-    high, low = (sign * max_pool2d(sign * logit.float(), size, 1, _NEAR) for sign in (1, -1))
-    return bool((positive & (high < 0)).any() or (negative & (low > 0)).any())
+    for sign, clicks in ((1, positive), (-1, negative)):
+        wanted = sign * logit[0, 0]
+        for row, column in (clicks[0, 0] & (wanted < 0)).nonzero().tolist():
+            rows = slice(max(row - _NEAR, 0), row + _NEAR + 1)
+            columns = slice(max(column - _NEAR, 0), column + _NEAR + 1)
+            if wanted[rows, columns].max() < 0:
+                return True
+    return False
 
 
 def adjust(
