@@ -1,4 +1,4 @@
-"""Clicks are obeyed, components without one go, small holes close: against walks by hand."""
+"""Components without a click go, small holes close: against walks by hand."""
 
 from __future__ import annotations
 
@@ -6,60 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
+from drawn_masks import EIGHT, FOUR, PROBLEMS, as_mask, flood
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_fctsfn.clicks import Click, Clicks
-from napari_fctsfn.predict.postprocess import (
-    attached,
-    beside_others,
-    change_near,
-    component,
-    drop_unclicked,
-    fill_small_holes,
-    obeyed,
-)
-
-
-def drawn(seed, density):
-    """A mask of that density and clicks on, beside and outside it."""
-    rng = np.random.default_rng(seed)
-    shape = rng.integers(1, 10, 2)
-    points = rng.integers(-1, shape + 1, (rng.integers(0, 9), 2))
-    clicks = Clicks([Click(int(r), int(c), bool(rng.integers(2))) for r, c in points])
-    return rng.random(shape) < density, clicks
-
-
-# From a seed: arrays that are drawn value by value are mostly of one value, without any hole.
-PROBLEMS = st.builds(drawn, st.integers(0, 2**32), st.sampled_from([0.0, 0.3, 0.5, 0.8, 0.9, 1.0]))
-
-FOUR = [(0, 1), (1, 0), (0, -1), (-1, 0)]
-EIGHT = [step for step in itertools.product((-1, 0, 1), repeat=2) if step != (0, 0)]
-
-
-def flood(mask, steps):
-    """Components of a mask as sets of pixels."""
-    left, components = {tuple(map(int, pixel)) for pixel in np.argwhere(mask)}, []
-    while left:
-        border = [left.pop()]
-        found = set(border)
-        while border:
-            row, column = border.pop()
-            for step in steps:
-                pixel = (row + step[0], column + step[1])
-                if pixel in left:
-                    left.remove(pixel)
-                    found.add(pixel)
-                    border.append(pixel)
-        components.append(found)
-    return components
-
-
-def as_mask(shape, components):
-    mask = np.zeros(shape, dtype=bool)
-    for pixel in itertools.chain(*components):
-        mask[pixel] = True
-    return mask
+from napari_fctsfn.predict.postprocess import beside_others, drop_unclicked, fill_small_holes
 
 
 @settings(max_examples=200, deadline=None)
@@ -186,99 +138,3 @@ def test_nothing_and_everything_stay(value):
     clicks = Clicks([Click(1, 1), Click(2, 2, positive=False)])
     np.testing.assert_array_equal(drop_unclicked(mask, clicks), mask)
     np.testing.assert_array_equal(fill_small_holes(mask, clicks), mask)
-
-
-@settings(max_examples=200, deadline=None)
-@given(problem=PROBLEMS, seed=st.integers(0, 2**32))
-def test_a_drawn_mask_changes_at_the_click_only(problem, seed):
-    before, clicks = problem
-    after = np.random.default_rng(seed).random(before.shape) < 0.5
-    for click in clicks:
-        row, column = click.pixel
-        if not (0 <= row < before.shape[0] and 0 <= column < before.shape[1]):
-            continue
-        merged = change_near(before, after, click)
-        changed = merged != before
-        assert not (changed & (before == after)).any()
-        assert merged[row, column] == after[row, column]
-        if changed.any():
-            (part,) = [p for p in flood(before != after, EIGHT) if (row, column) in p]
-            assert part >= {tuple(map(int, pixel)) for pixel in np.argwhere(changed)}
-
-
-def test_what_is_attached_to_a_click_leaves_out_rims():
-    mask = np.zeros((40, 60), bool)
-    mask[10:30, 5:29] = True
-    ring = np.hypot(*np.ogrid[-20:20, -40:20])
-    mask |= (ring >= 12) & (ring < 13.5)
-    assert component(mask, Click(20, 10))[20, 53]
-    found = attached(mask, Click(20, 10))
-    assert found[10:30, 5:29].all()
-    assert not found[:, 32:].any()
-    assert not (found & ~mask).any()
-    assert not attached(mask, Click(0, 0)).any()
-    line = np.zeros_like(mask)
-    line[3, 4:50] = True
-    np.testing.assert_array_equal(attached(line, Click(3, 9)), line)
-
-
-def test_a_rim_does_not_carry_a_change_around_the_object():
-    before = np.zeros((60, 60), dtype=bool)
-    before[20:40, 20:40] = True
-    before[26:34, 40:50] = True  # drawn by hand
-    after = np.zeros_like(before)
-    after[19:41, 19:40] = True  # a pixel more all around, what was drawn is gone
-    after[26:34, 8:20] = True  # what the click asks for
-    merged = change_near(before, after, Click(30, 10))
-    assert merged[26:34, 8:20].all()
-    assert merged[26:34, 40:50].all()
-    assert change_near(before, after, Click(5, 5)) is before
-
-
-@settings(max_examples=200, deadline=None)
-@given(problem=PROBLEMS, threshold=st.sampled_from([0.2, 0.49, 0.5, 0.8]), reach=st.floats(0.5, 9))
-def test_clicks_are_obeyed_and_little_else_changes(problem, threshold, reach):
-    mask, clicks = problem
-    rng = np.random.default_rng(mask.size)
-    probability = np.where(mask, rng.uniform(0.5, 1, mask.shape), rng.uniform(0, 0.5, mask.shape))
-    probability = probability.astype(np.float32)
-    before = probability.copy()
-    found = obeyed(probability, clicks, threshold, reach)
-    assert np.array_equal(probability, before)
-    assert found.dtype == np.float32
-    kinds = {click.pixel: click.positive for click in clicks if click.inside(mask.shape)}
-    assert all((found[place] > threshold) == kind for place, kind in kinds.items())
-    wrong = {place: kind for place, kind in kinds.items() if (before[place] > threshold) != kind}
-    if not wrong:
-        assert found is probability
-        return
-    both = len(set(wrong.values())) == 2
-    for place in np.ndindex(mask.shape):
-        distance = {each: np.hypot(*np.subtract(each, place)) for each in kinds}
-        moved = log_odds(found[place]) - log_odds(before[place])
-        if all(distance[each] > reach for each in kinds):
-            # far from all clicks the outline moves a little, to where the clicks are
-            assert abs(moved) <= (0.0 if both else 0.2501)
-            assert both or moved * (1 if next(iter(wrong.values())) else -1) >= -1e-3
-        if not both and abs(moved) > 0.2501:
-            # no more than that without a click of that kind, and none of the other kind is nearer
-            mine = [distance[each] for each in kinds if kinds[each] == (moved > 0)]
-            other = [distance[each] for each in kinds if kinds[each] != (moved > 0)]
-            assert min(mine) <= min([reach, *other])
-
-
-def log_odds(p):
-    p = np.clip(np.float64(p), 1e-6, 1 - 1e-6)
-    return np.log(p / (1 - p))
-
-
-def test_where_the_network_is_unsure_an_obeyed_click_reaches_farther():
-    click = Clicks([Click(10, 10)])
-    changed = [
-        int((obeyed(np.full((21, 21), p, np.float32), click, 0.5, 8.0) > 0.5).sum())
-        for p in (0.0, 0.2, 0.4, 0.45)
-    ]
-    assert changed == sorted(changed)
-    assert 5 <= changed[0] < changed[-1] <= np.pi * 8**2
-    bounded = obeyed(np.full((21, 21), 0.45, np.float32), click, 0.5, 1.0)
-    assert (bounded > 0.5).sum() == 1

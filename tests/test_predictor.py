@@ -18,7 +18,6 @@ from napari_fctsfn.models import LoadedModel, ModelCard
 from napari_fctsfn.network import PAPER_NETWORKS, NetworkConfig, build_network, paper_config
 from napari_fctsfn.predict import Normalisation, Prediction, Predictor, Settings, windows
 from napari_fctsfn.predict.consistency import far_off
-from napari_fctsfn.predict.postprocess import steadied
 from napari_fctsfn.predict.region import Region
 
 TINY = NetworkConfig(
@@ -84,53 +83,6 @@ def test_a_previous_mask_may_be_an_array(predictor, picture):
     alone = predictor.predict(CLICKS[:2], first, unsteady)
     assert same(alone, predictor.predict(CLICKS[:2], first.full_mask(), unsteady))
     assert not same(alone, predictor.predict(CLICKS[:2], first))
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    boxes=st.lists(
-        st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1, 9), st.integers(1, 9)),
-        min_size=2,
-        max_size=2,
-    ),
-    share=st.floats(0, 0.9),
-    click=st.tuples(st.integers(-2, 10), st.integers(-2, 10)),
-    seed=st.integers(0, 9),
-)
-def test_a_probability_is_drawn_to_the_one_before_but_at_the_click(boxes, share, click, seed):
-    """Against a walk over the pixels one by one."""
-    rng = np.random.default_rng(seed)
-    box, other = ((r, c, r + h, c + w) for r, c, h, w in boxes)
-    new, old = (
-        rng.choice([0.1, 0.4, 0.6, 0.9], (b[2] - b[0], b[3] - b[1])).astype(np.float32)
-        for b in (box, other)
-    )
-    seen = Prediction(old > 0.5, old, other, (20, 20))
-    found = steadied(new, box, seen, Click(*click), share)
-
-    def before(row, column):
-        row, column = row + box[0] - other[0], column + box[1] - other[1]
-        inside = 0 <= row < old.shape[0] and 0 <= column < old.shape[1]
-        return old[row, column] if inside else None
-
-    def changes(row, column):
-        if not (0 <= row < new.shape[0] and 0 <= column < new.shape[1]):
-            return False
-        its = before(row, column)
-        return its is not None and (its > 0.5) != (new[row, column] > 0.5)
-
-    reached, waiting = set(), [click]
-    while waiting:
-        place = waiting.pop()
-        if place not in reached and changes(*place):
-            reached.add(place)
-            waiting += [(place[0] + r, place[1] + c) for r in (-1, 0, 1) for c in (-1, 0, 1)]
-    for place in np.ndindex(new.shape):
-        its = before(*place)
-        expected = new[place]
-        if its is not None and place not in reached:
-            expected = (1 - share) * new[place] + share * its
-        assert found[place] == pytest.approx(expected, abs=1e-6)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

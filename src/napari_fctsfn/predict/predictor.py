@@ -20,18 +20,12 @@ from napari_fctsfn.errors import InputError
 from napari_fctsfn.models import LoadedModel, load_model, resolve_model
 from napari_fctsfn.network import ImageFeatures
 from napari_fctsfn.predict import windows
+from napari_fctsfn.predict.changes import change_near, obeyed, onward, steadied
 from napari_fctsfn.predict.consistency import Adjustment
 from napari_fctsfn.predict.engine import CELL, Engine, choose_device, resize
 from napari_fctsfn.predict.looks import Look, most_believed
 from napari_fctsfn.predict.normalisation import Normalisation, as_rgb
-from napari_fctsfn.predict.postprocess import (
-    change_near,
-    drop_unclicked,
-    fill_small_holes,
-    obeyed,
-    onward,
-    steadied,
-)
+from napari_fctsfn.predict.postprocess import drop_unclicked, fill_small_holes
 from napari_fctsfn.predict.prediction import Prediction
 from napari_fctsfn.predict.region import Region
 from napari_fctsfn.predict.settings import Settings

@@ -19,7 +19,8 @@ from skimage.transform import resize
 
 from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.predict.postprocess import attached, drop_unclicked
+from napari_fctsfn.predict.changes import attached
+from napari_fctsfn.predict.postprocess import drop_unclicked
 from napari_fctsfn.predict.prediction import mask_box
 from napari_fctsfn.predict.predictor import Predictor
 from napari_fctsfn.predict.settings import Settings
