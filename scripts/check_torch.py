@@ -2,10 +2,13 @@
 
 import sys
 from importlib import metadata
+from importlib.util import find_spec
 
 
 def complaint() -> str | None:
-    """Say what to do where torchvision cannot be imported; None where it can."""
+    """Say what to do where torchvision cannot be imported; None where it can or is not there."""
+    if find_spec("torchvision") is None:
+        return None
     try:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError, AttributeError, OSError) as error:

@@ -53,14 +53,29 @@ def test_import_loads_neither_torch_nor_napari_nor_qt() -> None:
 @pytest.mark.parametrize(
     "room", ["clicks", "network", "models", "predict", "evaluate", "reproduce", "train"]
 )
-def test_room_imports_without_gui_and_graph_cut(room: str) -> None:
-    code = IMPORT_WITH_BLOCKED.format(blocked={*GUI, "maxflow"}, room=room)
+def test_room_imports_without_gui_graph_cut_and_timm(room: str) -> None:
+    code = IMPORT_WITH_BLOCKED.format(blocked={*GUI, "maxflow", "timm", "torchvision"}, room=room)
     assert run_python(code) == "imported"
 
 
 def test_clicks_import_without_torch() -> None:
     code = IMPORT_WITH_BLOCKED.format(blocked={*GUI, "torch", "timm", "maxflow"}, room="clicks")
     assert run_python(code) == "imported"
+
+
+def test_nobody_waits_for_timm_or_the_compiler_of_torch() -> None:
+    """They take longer to be imported than torch itself; an optimizer would load the compiler."""
+    code = (
+        "import sys, numpy\n"
+        "from napari_fctsfn import Click, Clicks, Predictor\n"
+        "predictor = Predictor.from_pretrained('default')\n"
+        "predictor.set_image(numpy.zeros((40, 40), 'u1'))\n"
+        "mask = numpy.zeros((40, 40), bool)\n"
+        "predictor.predict(Clicks([Click(20, 20)]))\n"
+        "predictor.adapt([(Clicks([Click(20, 20)]), mask)], ~mask)\n"
+        "print([m for m in ('timm', 'torchvision', 'torch._dynamo') if m in sys.modules])"
+    )
+    assert run_python(code) == "[]"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch comes without triton")

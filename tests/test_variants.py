@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import timm
 import torch
-from timm.layers.conv2d_same import Conv2dSame
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, max_pool2d
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_fctsfn.clicks import Click, Clicks
+from napari_fctsfn.errors import InputError
 from napari_fctsfn.models import LoadedModel, ModelCard, load_model, save_model
 from napari_fctsfn.network import (
     FCTSFN,
@@ -26,6 +27,7 @@ from napari_fctsfn.network import (
     paper_config,
     parameter_count,
 )
+from napari_fctsfn.network.efficientnet import EfficientNetLite, SameConv2d
 from napari_fctsfn.network.layers import Resized
 from napari_fctsfn.network.vgg16 import BGR_MEAN, BLOCKS, MAP_MEAN, InteractionStream
 from napari_fctsfn.predict import Predictor, Settings
@@ -123,7 +125,7 @@ def test_folded_paddings_change_nothing(name):
     folded = copy.deepcopy(network)
     fold_padding(folded)
     depthwise = [
-        sum(isinstance(m, Conv2dSame) and m.groups > 1 for m in each.modules())
+        sum(isinstance(m, SameConv2d) and m.groups > 1 for m in each.modules())
         for each in (network, folded)
     ]
     assert depthwise == [4, 0]
@@ -386,6 +388,27 @@ def test_what_does_not_go_together_is_refused_with_a_reason(values, reason):
 
 
 # -- pyramids
+
+
+@pytest.mark.parametrize("name", EfficientNetLite.NAMES)
+@pytest.mark.parametrize("size", [(64, 96), (65, 97)])
+def test_efficientnet_lite_is_that_of_timm(name, size):
+    theirs = timm.create_model(name, features_only=True).eval()
+    ours = EfficientNetLite(name).eval()
+    assert list(ours.channels) == theirs.feature_info.channels()
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    ours.load_state_dict(theirs.state_dict())
+    image = torch.rand(1, 3, *size) - 0.5
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(image), theirs(image))
+
+
+def test_without_timm_its_pyramids_are_refused_with_a_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(InputError, match=r"'test_resnet'.*pip install 'napari-fctsfn\[timm\]'"):
+        build_network(NetworkConfig(image_model="test_resnet"))
+    with torch.device("meta"):
+        build_network(NetworkConfig())
 
 
 @pytest.mark.parametrize(

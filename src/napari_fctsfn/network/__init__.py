@@ -10,6 +10,7 @@ from napari_fctsfn.network.counts import (  # noqa: E402
     operation_count,
     parameter_count,
 )
+from napari_fctsfn.network.efficientnet import fold_padding  # noqa: E402
 from napari_fctsfn.network.fctsfn import (  # noqa: E402
     FCTSFN,
     Fused,
@@ -20,7 +21,6 @@ from napari_fctsfn.network.fctsfn import (  # noqa: E402
 from napari_fctsfn.network.layers import fold_norms  # noqa: E402
 from napari_fctsfn.network.maps import interaction_maps  # noqa: E402
 from napari_fctsfn.network.paper import PAPER_NETWORKS, paper_config  # noqa: E402
-from napari_fctsfn.network.pyramid import fold_padding  # noqa: E402
 
 __all__ = [
     "FCTSFN",

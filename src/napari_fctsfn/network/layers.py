@@ -68,7 +68,7 @@ def fold_norms(module: nn.Module) -> None:
     """Fold batch norms into the convolutions before them, in place; for prediction only.
 
     A pair is a convolution and the batch norm that is registered next to it in the same module;
-    an activation that the norm brings along, as timm's do, stays.
+    an activation that the norm brings along, as `NormAct` does, stays.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ from napari_fctsfn.network.layers import (
     conv_norm,
     upsample,
 )
-from napari_fctsfn.network.pyramid import STAGES, Stages, create_pyramid, scaling
+from napari_fctsfn.network.pyramid import STAGES, Stages, create_pyramid
 
 STEM_CHANNELS = 8
 """Channels of the image stream at full resolution; twice as many where it makes stride 2."""
@@ -345,7 +345,7 @@ def parts(config: NetworkConfig) -> tuple[nn.Module, nn.Module, Fusion, Refiner]
         interaction = Resized(stream, [2**stage for stage in range(blocks + 1)])
         interaction_channels = [stream.encoded_channels] * (blocks + 1)
     pyramid = create_pyramid(config.image_model, 3 if kept else 3 + stream.encoded_channels)
-    image_channels = list(pyramid.feature_info.channels())
+    image_channels = list(pyramid.channels)
     half = False
     if len(image_channels) < STAGES:
         image_channels.insert(0, 2 * STEM_CHANNELS)
@@ -358,7 +358,7 @@ def parts(config: NetworkConfig) -> tuple[nn.Module, nn.Module, Fusion, Refiner]
         LiteRefiner(config, image_channels, interaction_channels) if config.refines else Unrefined()
     )
     return (
-        ImageStream(backbone, scaling(pyramid), half or to_full_resolution(config), half),
+        ImageStream(backbone, pyramid.scale, half or to_full_resolution(config), half),
         interaction,
         LiteFusion(config, image_channels, interaction_channels, tail),
         refiner,

