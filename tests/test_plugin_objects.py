@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from in_window import cells, click, grey, notified
 from qtpy.QtCore import Qt
+from skimage.color import rgb2lab
 
 from napari_fctsfn.plugin import AnnotateDock
+from napari_fctsfn.plugin.layers import object_colors
 
 
 def three_objects(dock: AnnotateDock) -> np.ndarray:
@@ -155,6 +158,26 @@ def test_a_protected_object_is_closed_to_clicks_and_brush(open_dock: Any) -> Non
     dock.objects.actions_of["Protect"][0]()
     labels.paint((8, 12), 0)
     assert labels.data[8, 12] == 0
+
+
+# Machado, Oliveira & Fernandes (TVCG 2009), severity 1: protanopia, deuteranopia, tritanopia
+DICHROMATS = [
+    [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+]
+
+
+@pytest.mark.parametrize("vision", [np.eye(3), *map(np.array, DICHROMATS)])
+def test_every_kind_of_colour_vision_tells_objects_apart(vision: np.ndarray) -> None:
+    shown = np.asarray(object_colors().colors)[1:, :3]
+    linear = np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ vision.T, 0, 1)
+    encoded = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+    lab = rgb2lab(encoded[None])[0]
+    difference = np.linalg.norm(lab[:, None] - lab, axis=-1)
+    assert len(lab) == 14
+    assert difference[~np.eye(len(lab), dtype=bool)].min() > 14
 
 
 def test_objects_get_colours_and_are_hidden(open_dock: Any) -> None:

@@ -85,16 +85,17 @@ def piece_transforms(layer: Layer, begin: tuple[float, ...]) -> dict[str, Any]:
 
 
 _HUES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#f0e442", "#cc79a7")
-"""Of Okabe and Ito, told apart by every kind of colour vision; neighbours in number are far apart
-in lightness too."""
+"""Of Okabe and Ito; neighbours in number are far apart in lightness too."""
+
+_SHADES = ("#003959", "#f0c566", "#99d8c7", "#803800", "#cce8f8", "#fbf7c6", "#7a4964")
+"""The same hues lighter or darker, by as much as leaves the smallest difference between any two of
+all fourteen largest, for every kind of colour vision."""
 
 
 def object_colors() -> CyclicLabelColormap:
-    """Colours of objects: seven hues, then the same ones lighter; anew for every layer."""
-    hues = np.array([transform_color(hue)[0] for hue in _HUES])
-    return CyclicLabelColormap(
-        colors=np.concatenate([np.zeros((1, 4)), hues, (hues + 1) / 2]), name="objects"
-    )
+    """Colours of objects, anew for every layer."""
+    colors = [transform_color(color)[0] for color in (*_HUES, *_SHADES)]
+    return CyclicLabelColormap(colors=np.array([np.zeros(4), *colors]), name="objects")
 
 
 def displayed_range(image: Image) -> Normalisation:
