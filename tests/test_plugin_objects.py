@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from in_window import cells, click, grey, notified
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QIcon
 from skimage.color import rgb2lab
 
 from napari_fctsfn.plugin import AnnotateDock
@@ -188,6 +189,10 @@ def test_objects_get_colours_and_are_hidden(open_dock: Any) -> None:
     dock.annotator.describe([1], color="#ff0000")
     dock.annotator.describe([2], hidden=True)
     assert tuple(labels.get_color(1)) == (1, 0, 0, 1)
+    model = dock.objects.model
+    icon = model.data(model.index(0, 0), Qt.ItemDataRole.DecorationRole)
+    for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected):  # also where the row is chosen
+        assert icon.pixmap(16, mode).toImage().pixelColor(8, 8).name() == "#ff0000"
     assert labels.get_color(2) is None or labels.get_color(2)[3] == 0
     assert tuple(labels.get_color(3)) == own[2]
     dock.annotator.undo()

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
-from qtpy.QtGui import QColor, QFont
+from qtpy.QtGui import QColor, QFont, QIcon, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QColorDialog,
@@ -95,6 +95,8 @@ COLUMNS = (
 _SLICES = 3
 """The column that says nothing about a single slice."""
 
+_SWATCH = 16
+"""Pixels of the sides of an object's patch of colour."""
 
 _TAKE_UP_TIP = (
     "Go on with the chosen object, or make one of the label picked in the active Labels layer."
@@ -181,7 +183,7 @@ class ObjectModel(QAbstractTableModel):
         """Colours, font and tooltip of a cell."""
         session = self._annotator.session
         if role == _Role.DecorationRole and column is COLUMNS[0]:
-            return _swatch(self._annotator, row.label)
+            return _swatch(_color(self._annotator, row.label))
         if role == _Role.ForegroundRole and row.note.hidden:
             return QColor("gray")
         if role == _Role.ToolTipRole:
@@ -374,13 +376,22 @@ class ObjectTable(QWidget):
 
     def _color(self) -> None:
         if chosen := self._some():
-            color = QColorDialog.getColor(_swatch(self._annotator, chosen[0]), self)
+            color = QColorDialog.getColor(_color(self._annotator, chosen[0]), self)
             if color.isValid():
                 self._annotator.describe(chosen, color=color.name())
 
 
-def _swatch(annotator: Annotator, label: int) -> QColor:
+def _color(annotator: Annotator, label: int) -> QColor:
     return QColor.fromRgbF(*annotator.color(label))
+
+
+def _swatch(color: QColor) -> QIcon:
+    """A patch of a colour, the same in rows that are chosen, where Qt tints what is decorated."""
+    patch, icon = QPixmap(_SWATCH, _SWATCH), QIcon()
+    patch.fill(color)
+    for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected):
+        icon.addPixmap(patch, mode)
+    return icon
 
 
 def _button(text: str, tip: str, action: Callable[[], object] | None) -> QToolButton:
