@@ -25,6 +25,7 @@ from napari_fctsfn.plugin import commands
 from napari_fctsfn.plugin.exporting import with_ending
 from napari_fctsfn.plugin.keydialog import KeyDialog
 from napari_fctsfn.plugin.keys import ACTIONS, choose_keys, chosen_keys, native
+from napari_fctsfn.session.refinement import LOWEST
 
 
 def call(name: str, *arguments: Any) -> Any:
@@ -85,6 +86,35 @@ def test_commands_do_what_buttons_do(annotated: Any) -> None:
         assert dock.annotator.tool == tool
     call("switch_polarity", viewer)
     assert dock.annotator.polarity is False
+
+
+def test_masks_grow_and_shrink_by_steps_of_the_threshold(annotated: Any) -> None:
+    viewer, dock = annotated
+    session, labels = dock.annotator.session, dock.annotator.site.labels
+    click(dock, 40, 40)
+    assert dock.wait_idle()
+    before = labels.data.copy()
+    call("shrink_mask", viewer)
+    assert dock.wait_idle()
+    assert session.refinement.threshold == dock.refine.threshold.value() == 0.55
+    # a high threshold leaves a row; the finished objects stay as they are
+    assert (labels.data == 4).sum() == 5
+    assert (labels.data[before != 4] == before[before != 4]).all()
+    call("grow_mask", viewer)
+    assert dock.wait_idle()
+    assert session.refinement.threshold == 0.5
+    assert (labels.data == before).all()
+    call("undo", viewer)
+    call("undo", viewer)
+    assert dock.wait_idle()
+    assert session.refinement.threshold == 0.5
+    for _ in range(9):
+        call("grow_mask", viewer)
+    assert session.refinement.threshold == LOWEST
+    assert "at its end" not in dock.hint.text()
+    call("grow_mask", viewer)
+    assert session.refinement.threshold == LOWEST
+    assert "The threshold is at its end, 0.05" in dock.hint.text()
 
 
 def test_a_command_says_what_is_missing(make_napari_viewer_proxy: Any) -> None:

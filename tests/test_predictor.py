@@ -529,6 +529,12 @@ def test_another_threshold_needs_no_network(picture, monkeypatch):
             patch.setattr(predictor._engine, "look", None)
             patch.setattr(predictor._engine, "features", None)
             assert same(predictor.finish(seen, CLICKS, replace(usual, **changes)), wanted)
+    for threshold in (0.05, 0.3, 0.7, 0.95):  # clicks are obeyed at every one
+        how = replace(usual, consistent=True, threshold=threshold)
+        again = predictor.finish(seen, CLICKS, replace(how, fill_holes=False))
+        assert np.array_equal(again.probability, seen.probability)
+        full = again.full_mask()
+        assert all(full[click.pixel] == click.positive for click in CLICKS)
     drawn = np.zeros(picture.shape, dtype=bool)
     drawn[20:60, 30:70] = True
     kept = predictor.predict(CLICKS, drawn, replace(usual, threshold=median), keep=True)

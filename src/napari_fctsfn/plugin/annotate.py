@@ -85,6 +85,8 @@ class Annotator(Editing):
             "take_up_pointed": self.take_up_pointed,
             "undo": self.undo,
             "redo": self.redo,
+            "grow_mask": partial(self.size_mask, larger=True),
+            "shrink_mask": partial(self.size_mask, larger=False),
             "click": partial(self.use_tool, "click"),
             "box": partial(self.use_tool, "box"),
             "scribble": partial(self.use_tool, "scribble"),

@@ -120,6 +120,16 @@ class Editing(Bench):
             self.told = ""
             self.pump()
 
+    def size_mask(self, larger: bool) -> None:
+        """Let masks be larger or smaller from now on by a step of the threshold; see `refine`."""
+        if (site := self.sound()) is not None:
+            before = site.session.refinement
+            self.refine(before.sized(larger))
+            if site.session.refinement == before:
+                self.tell(
+                    f"The threshold is at its end, {before.threshold}: correct the mask by clicks."
+                )
+
     def imagine_refined(self, refinement: Refinement) -> None:
         """Show what `refine` would make of the mask."""
         plane = self.source.plane()

@@ -40,6 +40,8 @@ ACTIONS = {
     "take_up_pointed": Action("Take up the object under the cursor", "U"),
     "undo": Action("Undo", "Control-Z"),
     "redo": Action("Redo", "Control-Shift-Z"),
+    "grow_mask": Action("Grow the mask", "G"),
+    "shrink_mask": Action("Shrink the mask", "Shift-G"),
     "click": Action("Prompt with clicks"),
     "box": Action("Prompt with a box"),
     "scribble": Action("Prompt with scribbles"),

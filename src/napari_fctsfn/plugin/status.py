@@ -146,11 +146,15 @@ def _next_click(site: Site, plane: Plane | None) -> str:
             "If background clicks do not help, take them back and draw a Box around the object: it "
             "may be a part of what the network took."
         )
-    follow = "Propagate finds it in other slices, " if session.has_slices else ""
-    return (
-        f"Click where the mask is wrong; {_switch()} switches Object and Background. "
-        f"{follow}{native('next_object')} goes on to the next object."
-    )
+    if len(clicks) == 1 and not session.has_slices:
+        more = (
+            f". If its outline is too tight or too wide all around, {native('grow_mask')} grows "
+            f"and {native('shrink_mask')} shrinks it. "
+        )
+    else:
+        follow = "Propagate finds it in other slices, " if session.has_slices else ""
+        more = f"; {_switch()} switches Object and Background. {follow}"
+    return f"Click where the mask is wrong{more}{native('next_object')} goes on to the next object."
 
 
 def _finished_there(site: Site, plane: Plane | None) -> int:

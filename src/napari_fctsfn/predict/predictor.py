@@ -334,6 +334,12 @@ class Predictor:
                 )
             before = _as_region(kept, current.shape)
             box, probability = prediction.bbox, prediction.probability
+            if settings.consistent:
+                local = clicks.scaled((1.0, 1.0), (box[0], box[1]))
+                window = Window.over(box, self._engine.input_size)
+                probability = obeyed(
+                    probability, local, settings.threshold, _REACH / max(window.factor)
+                )
             mask = self._postprocess(current, probability, box, clicks, settings)
         return _kept(replace(prediction, mask=mask), before, clicks)
 

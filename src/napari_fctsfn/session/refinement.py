@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 LOWEST, HIGHEST = 0.05, 0.95
 """Of the threshold."""
 
+_STEP = 0.05
+"""Of the threshold."""
+
 _RATIO = 4.0
 """The graph cut's strength at no and at full pull of the edges, over that in the middle."""
 
@@ -51,6 +54,11 @@ class Refinement:
             )
         if not 0 <= self.edges <= 1:
             raise ValueError(f"the pull of the edges must be between 0 and 1, not {self.edges!r}")
+
+    def sized(self, larger: bool) -> Refinement:
+        """With the threshold one step on, for larger or smaller masks, as far as it goes."""
+        threshold = self.threshold + (-_STEP if larger else _STEP)
+        return replace(self, threshold=round(min(max(threshold, LOWEST), HIGHEST), 2))
 
     def applied(self, settings: Settings) -> Settings:
         """A predictor's settings with this refinement."""
