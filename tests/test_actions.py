@@ -117,6 +117,35 @@ def test_masks_grow_and_shrink_by_steps_of_the_threshold(annotated: Any) -> None
     assert "The threshold is at its end, 0.05" in dock.hint.text()
 
 
+def test_an_object_that_is_taken_up_again_is_made_as_it_was(annotated: Any) -> None:
+    viewer, dock = annotated
+    session, labels = dock.annotator.session, dock.annotator.site.labels
+    call("shrink_mask", viewer)
+    assert "threshold 0.55" in dock.status.text()
+    click(dock, 40, 40)
+    call("next_object", viewer)
+    call("grow_mask", viewer)
+    click(dock, 40, 70)
+    assert dock.wait_idle()
+    before = labels.data.copy()
+    assert [(before == n).sum() for n in (4, 5)] == [5, 25]
+    dock.annotator.take_up(4)
+    assert session.refinement.threshold == dock.refine.threshold.value() == 0.55
+    click(dock, 40, 44)
+    assert dock.wait_idle()
+    assert (labels.data == 4).sum() == 9
+    # a new object is made like the newest
+    call("next_object", viewer)
+    assert (session.current, session.refinement.threshold) == (6, 0.5)
+    for expected in (0.55, 0.55, 0.5):  # next object, click, taking up
+        call("undo", viewer)
+        assert session.refinement.threshold == expected
+    assert session.current == 5
+    assert (labels.data == before).all()
+    call("redo", viewer)
+    assert (session.current, session.refinement.threshold) == (4, 0.55)
+
+
 def test_a_command_says_what_is_missing(make_napari_viewer_proxy: Any) -> None:
     with pytest.raises(InputError, match="there is no viewer"):
         call("undo")

@@ -87,9 +87,9 @@ def piece_transforms(layer: Layer, begin: tuple[float, ...]) -> dict[str, Any]:
 _HUES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#f0e442", "#cc79a7")
 """Of Okabe and Ito; neighbours in number are far apart in lightness too."""
 
-_SHADES = ("#003959", "#f0c566", "#99d8c7", "#803800", "#cce8f8", "#fbf7c6", "#7a4964")
-"""The same hues lighter or darker, by as much as leaves the smallest difference between any two of
-all fourteen largest, for every kind of colour vision."""
+_SHADES = ("#00507d", "#f0c566", "#80ceb9", "#a04600", "#abdaf4", "#f9f4b3", "#8f5575")
+"""The same hues lighter or somewhat darker, so that the smallest difference between any two of all
+fourteen is large for every kind of colour vision."""
 
 
 def object_colors() -> CyclicLabelColormap:

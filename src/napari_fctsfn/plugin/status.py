@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from napari.layers import Image
 
 from napari_fctsfn.plugin.keys import native
+from napari_fctsfn.session.refinement import USUAL
 
 if TYPE_CHECKING:
     from napari_fctsfn.plugin.annotate import Annotator
@@ -31,11 +32,14 @@ def status(annotator: Annotator) -> str:
         parts[-1] += " in this slice"
     if _others_seen(annotator):
         parts.insert(0, f"“{annotator.site.image.name}”")
+    if session.refinement.threshold != USUAL.threshold:
+        parts.append(f"threshold {session.refinement.threshold:.2f}")
     if session.busy:
         parts.append("working…")
     elif annotator.last is not None and annotator.last.replay.plane == plane:
         last = annotator.last
-        knows = assistant.replayer.predictor.card.knows_quality
+        # the network knows nothing of masks that are made in another way
+        knows = assistant.replayer.predictor.card.knows_quality and session.refinement == USUAL
         if knows and last.prediction is not None and not _finished_there(annotator.site, plane):
             parts.append(f"IoU about {last.prediction.quality:.2f}")
         parts.append(f"{last.seconds * 1000:.0f} ms on {last.device}")
@@ -146,15 +150,15 @@ def _next_click(site: Site, plane: Plane | None) -> str:
             "If background clicks do not help, take them back and draw a Box around the object: it "
             "may be a part of what the network took."
         )
-    if len(clicks) == 1 and not session.has_slices:
-        more = (
-            f". If its outline is too tight or too wide all around, {native('grow_mask')} grows "
-            f"and {native('shrink_mask')} shrinks it. "
-        )
+    if session.has_slices:
+        more = "Propagate finds it in other slices, "
     else:
-        follow = "Propagate finds it in other slices, " if session.has_slices else ""
-        more = f"; {_switch()} switches Object and Background. {follow}"
-    return f"Click where the mask is wrong{more}{native('next_object')} goes on to the next object."
+        grow, shrink = native("grow_mask"), native("shrink_mask")
+        more = f"{grow} and {shrink} grow and shrink all of it; "
+    return (
+        f"Click where the mask is wrong; {_switch()} switches Object and Background. "
+        f"{more}{native('next_object')} goes on to the next object."
+    )
 
 
 def _finished_there(site: Site, plane: Plane | None) -> int:

@@ -138,6 +138,8 @@ def encode(entry: Entry) -> str:
         about = {"do": "refine", "labels": [action.label], "refinement": action.after}
     elif isinstance(action, Select):
         about = {"do": "select", "labels": [action.label]}
+        if action.after != action.before:
+            about["refinement"] = action.after
     else:
         about = {"do": action.kind, "labels": list(action.labels)}
     plane = None if isinstance(action, Select) else action.plane
@@ -227,7 +229,8 @@ def _command(record: _Record, session: Session) -> Command:
     elif record.do == "select":
         if record.current is None:
             raise ValueError("a selection names no object")
-        action = Select(*record.current)
+        now = session.refinement
+        action = Select(*record.current, now, record.refinement or now)
     else:
         of = None if record.index is None else plane(record.index)
         action = Operation(record.do, tuple(record.labels), of)

@@ -37,10 +37,12 @@ class Refine:
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """The annotator goes on to another object, new or finished before."""
+    """The annotator goes on to another object, new or finished before, and to its refinement."""
 
     previous: int
     label: int
+    before: Refinement
+    after: Refinement
 
 
 OperationKind = Literal[

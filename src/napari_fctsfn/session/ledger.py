@@ -116,7 +116,7 @@ class Ledger:
     def refinement(self) -> Refinement:
         """How masks are made from now on."""
         for intent in reversed(self.history.pending):
-            if isinstance(intent, Refine):
+            if isinstance(intent, Refine | Select):
                 return intent.after
         return self._refinement
 
@@ -322,6 +322,7 @@ class Ledger:
         """What comes of an intent that needs no prediction; None if it needs one."""
         if isinstance(intent, Select):
             # the annotator may have gone on since: `current` is not set again
+            self._refinement = intent.after
             change = (intent.previous, intent.label)
             return Command(intent, current=change, time=self._clock())
         if isinstance(intent, Refine) and not self._remakes(intent):
@@ -386,7 +387,7 @@ class Ledger:
                 planes[edit.plane] = annotation
         for note in command.notes:
             self._notes[note.label] = note.before if back else note.after
-        if isinstance(command.action, Refine):
+        if isinstance(command.action, Refine | Select):
             self._refinement = command.action.before if back else command.action.after
         if command.current is not None:
             self.current = command.current[0] if back else command.current[1]

@@ -165,6 +165,8 @@ class Session(ObjectEditing):
     def select(self, label: int) -> None:
         """Go on with another object: its further clicks are clicks of the current object.
 
+        Its masks are made as they were; those of a new object as those of the newest.
+
         Raises
         ------
         SessionError
@@ -172,9 +174,23 @@ class Session(ObjectEditing):
         """
         self._check_label(label)
         if label != self.current:
-            self.history.ask(Select(self.current, label))
+            after = self._refinement_of(label)
+            self.history.ask(Select(self.current, label, self.refinement, after))
             self.current = label
             self.revision += 1
+
+    def _refinement_of(self, label: int) -> Refinement:
+        """How masks of an object are made: as they were, those of a new one as the newest's."""
+        made = {
+            number: annotation.refinement
+            for number, planes in self._objects.items()
+            for annotation in planes.values()
+            if len(annotation.clicks) > annotation.base
+        }
+        if self._objects.get(label):
+            return made.get(label, self.refinement)
+        newest = max(made, default=0)
+        return made[newest] if newest > self.current else self.refinement
 
     def job(self, labels_of: LabelsOf) -> Replay | None:
         """The replay to predict next; None if nothing waits.
