@@ -181,6 +181,11 @@ def test_every_kind_of_colour_vision_tells_objects_apart(vision: np.ndarray) -> 
     assert difference[~np.eye(len(lab), dtype=bool)].min() > 11
 
 
+def test_proposals_have_the_colours_that_they_will_have_as_objects() -> None:
+    as_objects = object_colors().map(np.arange(40, 60))
+    assert np.array_equal(object_colors(40).map(np.arange(1, 21)), as_objects)
+
+
 def test_objects_get_colours_and_are_hidden(open_dock: Any) -> None:
     _, dock = open_dock(grey(40, 50))
     three_objects(dock)

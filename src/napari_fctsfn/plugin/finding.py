@@ -231,7 +231,7 @@ class Finding:
                 np.zeros((1,) * search.site.image.ndim, np.uint16),
                 name=_NAME,
                 opacity=1,
-                colormap=object_colors(),
+                colormap=object_colors(search.site.session.highest + 1),
             )
             self.layer.contour = _CONTOUR
             self.layer.mouse_drag_callbacks.append(self._on_mouse)

@@ -92,10 +92,11 @@ _SHADES = ("#00507d", "#f0c566", "#80ceb9", "#a04600", "#abdaf4", "#f9f4b3", "#8
 fourteen is large for every kind of colour vision."""
 
 
-def object_colors() -> CyclicLabelColormap:
-    """Colours of objects, anew for every layer."""
-    colors = [transform_color(color)[0] for color in (*_HUES, *_SHADES)]
-    return CyclicLabelColormap(colors=np.array([np.zeros(4), *colors]), name="objects")
+def object_colors(first: int = 1) -> CyclicLabelColormap:
+    """Colours of objects, anew for every layer; the first has that of the object `first`."""
+    colors = np.array([transform_color(color)[0] for color in (*_HUES, *_SHADES)])
+    cycle = np.roll(colors, 1 - first, axis=0)
+    return CyclicLabelColormap(colors=np.concatenate([np.zeros((1, 4)), cycle]), name="objects")
 
 
 def displayed_range(image: Image) -> Normalisation:
