@@ -82,10 +82,10 @@ class EfficientNetLite(nn.Module):
         self.blocks = nn.Sequential(*groups)
         self.channels = tuple(_rounded(_GROUPS[end][-1] * wide) for end in _ENDS)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            # on "meta" it would draw nothing, but load torch's compiler
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
-                bound = math.sqrt(6 / fan_out)  # He et al., ICCV 2015
-                nn.init.uniform_(module.weight, -bound, bound)
+                nn.init.normal_(module.weight, 0.0, math.sqrt(2 / fan_out))
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Feature maps, finest first."""
