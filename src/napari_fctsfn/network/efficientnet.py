@@ -66,7 +66,7 @@ class EfficientNetLite(nn.Module):
         wide, deep = _SCALES[name]
         self.scale = [127.0] * 3, [128.0] * 3
         self.ends = _ENDS
-        self.conv_stem = SameConv2d(in_channels, _STEM, 3, 2)
+        self.conv_stem = SameConv2d(in_channels, _STEM, 3)
         self.bn1 = NormAct(_STEM)
         inputs = _STEM
         groups = []
@@ -117,25 +117,21 @@ class SameConv2d(nn.Conv2d):
     Where rows and columns are even, that is a row and a column more at the end than before.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel_size: int, stride: int, groups: int = 1
-    ) -> None:
-        super().__init__(inputs, outputs, kernel_size, stride, groups=groups, bias=False)
+    def __init__(self, inputs: int, outputs: int, kernel_size: int, groups: int = 1) -> None:
+        super().__init__(inputs, outputs, kernel_size, 2, groups=groups, bias=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Rows and columns are halved, rounded up."""
         sides = []
-        for size, kernel, stride in zip(
-            reversed(inputs.shape[2:]), self.kernel_size, self.stride, strict=True
-        ):
-            missing = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+        for size in reversed(inputs.shape[2:]):
+            missing = self.kernel_size[0] - (1 if size % 2 else 2)
             sides += [missing // 2, missing - missing // 2]
         return super().forward(pad(inputs, sides))
 
 
 def _depthwise(channels: int, kernel: int, stride: int) -> nn.Conv2d:
     if stride > 1:
-        return SameConv2d(channels, channels, kernel, stride, channels)
+        return SameConv2d(channels, channels, kernel, channels)
     return nn.Conv2d(channels, channels, kernel, 1, kernel // 2, groups=channels, bias=False)
 
 
