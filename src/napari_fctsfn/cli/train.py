@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -152,7 +153,7 @@ def train(
         typer.Option(
             "--image-model",
             metavar="NAME",
-            help="Paper: of lite, a feature pyramid by timm's name. [tf_efficientnet_lite0]",
+            help="Of the image stream, a feature pyramid by timm's name. [tf_efficientnet_lite0]",
         ),
     ] = None,
     optimizer: Annotated[
@@ -218,6 +219,7 @@ def train(
         "save_every": save_every,
         "minutes": minutes,
         "tensorboard": tensorboard,
+        "image_model": image_model,
     }
     modern = {"mixture": mixture, "share": share, "size": size, "states": states}
     paper = {
@@ -226,7 +228,6 @@ def train(
         "variant": variant,
         "backbone": backbone,
         "fusion_channels": fusion_channels,
-        "image_model": image_model,
         "optimizer": optimizer,
         "input": input_size,
         "augment": augment,
@@ -253,11 +254,13 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 def _modern(given: dict[str, Any], device: str, name: str) -> Path | None:
     """Train with the modern recipe."""
-    from napari_fctsfn.train import MIXTURES, TrainSettings, train_model
+    from napari_fctsfn.train import LAPTOP, MIXTURES, TrainSettings, train_model
 
     chosen = MIXTURES[one_of("--mixture", given.pop("mixture", "default"), list(MIXTURES))]
     share = given.pop("share", None)
     given["mixture"] = chosen if share is None else _shares(share)
+    image_model = given.pop("image_model", LAPTOP.image_model)
+    given["network"] = replace(LAPTOP, image_model=image_model)
     try:
         settings = TrainSettings(**given, device=device)
     except ValueError as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_erosion, shift
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
+from tqdm import tqdm
 
 from napari_fctsfn.clicks.click import Clicks
 from napari_fctsfn.clicks.sampling import error_click, initial_clicks
@@ -23,6 +25,7 @@ from napari_fctsfn.network import FCTSFN, NetworkConfig, Scores, build_network, 
 from napari_fctsfn.predict.engine import choose_device
 from napari_fctsfn.train.card import write_model
 from napari_fctsfn.train.checkpoint import load_checkpoint, save_checkpoint
+from napari_fctsfn.train.graft import graft
 from napari_fctsfn.train.loop import (
     Outcome,
     ahead,
@@ -55,6 +58,9 @@ _CORRECTED = 0.08
 
 _LATEST = 12
 """Clicks that a late step is ahead, at most."""
+
+_GRAFTED = 960
+"""Crops that another image stream is fitted on; the first ones of the training."""
 
 
 LAPTOP = NetworkConfig(
@@ -96,7 +102,8 @@ class TrainSettings:
     start : str
         Initial weights: ``imagenet`` or ``random`` for the image stream, or the name or path of a
         model for the whole network (phase two). The network may have more layers than the model;
-        they begin by changing nothing.
+        they begin by changing nothing. Or it may have another image stream, which begins with
+        ImageNet weights (see `graft`).
     device : str
         ``auto`` (a GPU where there is one), or a name that torch knows.
     precision : {"bf16", "fp32"}
@@ -141,6 +148,8 @@ class TrainSettings:
             raise ValueError(f"minutes must be above zero, not {self.minutes}")
         if self.size < 64 or self.size % 32:
             raise ValueError(f"size must be a multiple of 32 from 64 up, not {self.size}")
+        with torch.device("meta"):  # an image model that is none is refused here
+            build_network(self.network)
 
     def describe(self) -> dict[str, Any]:
         """What decides the result, as plain values for log and model card."""
@@ -244,12 +253,20 @@ def train(settings: TrainSettings) -> FCTSFN | None:
     parent = _parent(settings)
     settings.output.mkdir(parents=True, exist_ok=True)
     mixture = Mixture(settings.data, settings.mixture, settings.size)
+    checkpoint = settings.output / "checkpoint.safetensors"
+
+    def draw(step: int) -> list[Crop]:
+        return [
+            mixture.draw(np.random.default_rng([settings.seed, step, place]))
+            for place in range(settings.batch)
+        ]
+
     torch.manual_seed(settings.seed)
     network = build_network(settings.network)
     if settings.start == "imagenet":
         load_imagenet(network)
-    elif parent is not None:
-        grow(network, parent.network.state_dict())
+    elif parent is not None and not checkpoint.exists():
+        _begin_from(network, parent.network.eval(), settings, draw)
     network.to(settings.device)
     average = copy.deepcopy(network).requires_grad_(False)
     if settings.device == "cpu" and settings.precision == "bf16":
@@ -263,7 +280,6 @@ def train(settings: TrainSettings) -> FCTSFN | None:
         ],
         weight_decay=0.01,
     )
-    checkpoint = settings.output / "checkpoint.safetensors"
     modules = {"network": network, "average": average}
     first = 0
     if checkpoint.exists():
@@ -281,12 +297,6 @@ def train(settings: TrainSettings) -> FCTSFN | None:
         state = {"step": done, "settings": settings.describe()}
         save_checkpoint(checkpoint, modules, optimizer, state)
 
-    def draw(step: int) -> list[Crop]:
-        return [
-            mixture.draw(np.random.default_rng([settings.seed, step, place]))
-            for place in range(settings.batch)
-        ]
-
     batches = ahead(draw, first, settings.workers)
     with ThreadPoolExecutor(settings.workers) as users:
         complete = run(
@@ -299,6 +309,19 @@ def train(settings: TrainSettings) -> FCTSFN | None:
             tensorboard=settings.tensorboard,
         )
     return average.cpu().eval() if complete else None
+
+
+def _begin_from(
+    network: FCTSFN, parent: FCTSFN, settings: TrainSettings, draw: Callable[[int], list[Crop]]
+) -> None:
+    """Fill a network from a model that is smaller, or that has another image stream."""
+    if network.config.image_model == parent.config.image_model:
+        grow(network, parent.state_dict())
+        return
+    load_imagenet(network)
+    batches = range(math.ceil(_GRAFTED / settings.batch))
+    images = (torch.stack([crop.image for crop in draw(step)]) for step in batches)
+    graft(network, parent, tqdm(images, desc="image stream", total=len(batches)))
 
 
 def _resume(state: dict[str, Any], settings: TrainSettings) -> int:

