@@ -104,8 +104,12 @@ def test_masks_grow_and_shrink_by_steps_of_the_threshold(annotated: Any) -> None
     assert dock.wait_idle()
     assert session.refinement.threshold == 0.5
     assert (labels.data == before).all()
-    call("undo", viewer)
-    call("undo", viewer)
+    dock.shrink_button.click()
+    assert session.refinement.threshold == 0.55
+    dock.grow_button.click()
+    assert session.refinement.threshold == 0.5
+    for _ in range(4):
+        call("undo", viewer)
     assert dock.wait_idle()
     assert session.refinement.threshold == 0.5
     for _ in range(9):

@@ -476,7 +476,12 @@ def test_the_dock_says_what_to_do(open_dock: Any, predictor: Any) -> None:
     click(dock, 10, 12)
     assert dock.status.text().startswith("Object 1 · 1 click · ")
     assert "ms on cpu" in dock.status.text()
-    for button, key in [(dock.next_button, "N"), (dock.undo_button, "Z")]:
+    for button, key in [
+        (dock.next_button, "N"),
+        (dock.undo_button, "Z"),
+        (dock.grow_button, "(G)"),
+        (dock.shrink_button, "Shift+G"),
+    ]:
         assert key in button.toolTip()
 
 
