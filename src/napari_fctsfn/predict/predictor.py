@@ -335,11 +335,9 @@ class Predictor:
             before = _as_region(kept, current.shape)
             box, probability = prediction.bbox, prediction.probability
             if settings.consistent:
-                local = clicks.scaled((1.0, 1.0), (box[0], box[1]))
                 window = Window.over(box, self._engine.input_size)
-                probability = obeyed(
-                    probability, local, settings.threshold, _REACH / max(window.factor)
-                )
+                local = clicks.scaled((1.0, 1.0), (box[0], box[1]))
+                probability = _obeyed(probability, local, window, settings)
             mask = self._postprocess(current, probability, box, clicks, settings)
         return _kept(replace(prediction, mask=mask), before, clicks)
 
@@ -402,8 +400,7 @@ class Predictor:
         if seen is not None:
             probability = steadied(probability, box, seen, local[-1], settings.steady)
         if settings.consistent and adjustment is None:
-            reach = _REACH / max(look.window.factor)
-            probability = obeyed(probability, local, settings.threshold, reach)
+            probability = _obeyed(probability, local, look.window, settings)
             if seen is not None:
                 probability = onward(probability, box, seen, local[-1])
         mask = self._postprocess(current, probability, box, clicks, settings)
@@ -564,6 +561,13 @@ def _shown(region: Region | None, window: Window) -> Tensor:
         return torch.zeros(1, 1, window.rows, window.columns)
     pixels = torch.from_numpy(region.within(window.box).astype(np.float32))
     return resize(pixels[None, None], (window.rows, window.columns))
+
+
+def _obeyed(
+    probability: NDArray[np.float32], local: Clicks, window: Window, settings: Settings
+) -> NDArray[np.float32]:
+    """What a window shows, on the right side of the threshold at every click."""
+    return obeyed(probability, local, settings.threshold, _REACH / max(window.factor))
 
 
 def _kept(prediction: Prediction, before: Region | None, clicks: Clicks) -> Prediction:
