@@ -27,8 +27,8 @@ def page(job: Job, entries: list[Entry]) -> str:
         f"<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'><title>Batch</title>"
         f"<style>{_STYLE}</style></head><body>\n<h1>{len(entries)} images, {failed} failed</h1>\n"
         f"<p>Model {model}. Failed images first, then those of which the model is least sure: "
-        f"<i>certainty</i> is the overlap (IoU) with the true mask that it expects of its worst "
-        f"object, 0 to 1.</p>\n"
+        f"<i>certainty</i>, 0 to 1, is that of its worst object: the overlap (IoU) with the true "
+        f"mask that it expects, or how probable what it took for the object is to it.</p>\n"
         f"<ul>\n{''.join(_item(entry) for entry in ordered)}</ul>\n</body></html>\n"
     )
 

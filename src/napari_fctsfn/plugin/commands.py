@@ -43,6 +43,6 @@ def _dock_of(viewer: Any) -> Any:
     dock = AnnotateDock.of(viewer)
     if dock is None:
         raise InputError(
-            "the Annotate dock is not open: Plugins ▸ Annotate (FCTSFN click segmentation)"
+            "the Annotate dock is not open: Plugins ▸ FCTSFN click segmentation ▸ Annotate"
         )
     return dock

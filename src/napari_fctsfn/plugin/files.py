@@ -23,7 +23,7 @@ def session_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | 
 
 
 def read_session(path: str) -> list[LayerData]:
-    """The labels of a session; *Start* on its image goes on with its objects and clicks.
+    """The labels of a session; chosen under *Masks go to*, *Start* on its image goes on with it.
 
     Parameters
     ----------
