@@ -133,6 +133,8 @@ def test_a_rim_does_not_carry_a_change_around_the_object():
     assert merged[26:34, 8:20].all()
     assert merged[26:34, 40:50].all()
     assert change_near(before, after, Click(5, 5)) is before
+    for beyond in (Click(-1, 10), Click(400, 10), Click(10, -400), Click(10, 400)):
+        assert change_near(before, after, beyond) is before
 
 
 @settings(max_examples=200, deadline=None)

@@ -68,7 +68,7 @@ def test_objects_are_merged_deleted_and_renumbered_and_all_of_it_undone(open_doc
     actions["Delete"][0]()
     actions["Renumber"][0]()
     assert sorted(np.unique(labels.data)) == [0, 1]
-    assert dock.annotator.session.current == 3
+    assert dock.annotator.session.current == 2
     table.choose([1])
     actions["Delete"][0]()
     assert not labels.data.any()
@@ -156,6 +156,13 @@ def test_a_protected_object_is_closed_to_clicks_and_brush(open_dock: Any) -> Non
         labels.paint((8, 12), 0)
         assert dock.wait_idle()
     assert (labels.data == before).all()
+    dock.annotator.next_object()
+    dock.annotator.site.prompts.positive.add([20, 20])
+    with notified("the stroke was taken back"):
+        labels.paint((8, 12), 0)
+        assert dock.wait_idle()
+    assert ((labels.data == 1) == (before == 1)).all()
+    assert len(dock.annotator.session.objects[2]) == 1
     dock.objects.actions_of["Protect"][0]()
     labels.paint((8, 12), 0)
     assert labels.data[8, 12] == 0

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import tifffile
 from in_window import click, grey, notified
 
 from napari_fctsfn.plugin import AnnotateDock
-from napari_fctsfn.session import open_session
+from napari_fctsfn.session import ledger, open_session
+from napari_fctsfn.session.masks import Mask
 
 
 def test_a_closed_session_is_reopened_with_its_clicks(open_dock: Any, predictor: Any) -> None:
@@ -37,6 +39,27 @@ def test_a_closed_session_is_reopened_with_its_clicks(open_dock: Any, predictor:
     assert again.wait_idle()
     assert (labels.data == before).all()
     again.close()
+
+
+@pytest.mark.parametrize("whole", [1 << 24, 0])
+def test_what_was_painted_between_sessions_is_a_step(
+    open_dock: Any, monkeypatch: pytest.MonkeyPatch, whole: int
+) -> None:
+    monkeypatch.setattr(ledger, "WHOLE", whole)
+    _, dock = open_dock(grey(40, 50))
+    click(dock, 10, 12)
+    dock.annotator.next_object()
+    click(dock, 30, 30)
+    labels = dock.annotator.site.labels
+    before = labels.data.copy()
+    dock.annotator.stop()
+    labels.data[9:12, 20:40] = 1
+    dock.labels.choose(labels)
+    assert dock.start()
+    painted = dock.annotator.session.objects[1]
+    assert next(iter(painted.values())).mask == Mask.of(labels.data == 1, (40, 50))
+    dock.annotator.undo()
+    assert (labels.data == before).all()
 
 
 def test_a_damaged_stored_session_is_left_aside(open_dock: Any) -> None:

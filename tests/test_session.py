@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from on_bench import RANGE, SHAPE, XZ, Z0, Z1, Bench, replaced
+from scipy.ndimage import binary_dilation
 
 from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.session import (
@@ -110,8 +111,11 @@ def test_what_was_found_becomes_objects_in_one_step() -> None:
     bench.click(Z0, 5, 5)
     before = bench.state()
     masks = np.zeros((3, *SHAPE[1:]), dtype=bool)
-    masks[0, 4:7, 4:9], masks[1, 12:15, 2:6], masks[2, 16:19, 10:12] = True, True, True
-    found = [(Click(5, 8), masks[0]), (Click(13, 3), masks[1]), (Click(17, 11), masks[2])]
+    masks[0, 4:7, 4:14], masks[1, 12:15, 2:6], masks[2, 16:19, 10:12] = True, True, True
+    meanwhile = before_labels(before) == 1
+    found = [(Click(5, 12), masks[0]), (Click(13, 3), masks[1]), (Click(17, 11), masks[2])]
+    # of what was annotated since it was found nothing is left, or a rind that nobody means
+    found[1:1] = [(Click(5, 5), meanwhile), (Click(5, 6), binary_dilation(meanwhile))]
     for patch in bench.session.accept(Z0, found, bench.labels_of, "disk", 4.0):
         bench.write(patch)
     assert sorted(bench.session.objects) == [1, 2, 3, 4]
@@ -193,6 +197,24 @@ def test_renumbering_leaves_no_gap_and_spares_what_is_not_ours() -> None:
     for label, shape in zip((1, 3, 4), shapes, strict=True):
         assert ((bench.labels == label) == shape).all()
     assert (bench.labels[2] == 2).all()
+
+
+def test_renumbering_gives_the_object_that_is_begun_a_number_of_its_own() -> None:
+    bench = Bench()
+    for number in range(3):
+        bench.click(Z0, 3 + 6 * number, 9)
+        bench.session.next_object()
+    bench.session.select(2)
+    for patch in bench.session.delete([2], bench.labels_of):
+        bench.write(patch)
+    for patch in bench.session.renumber(bench.labels_of):
+        bench.write(patch)
+    assert sorted(bench.session.objects) == [1, 2]
+    before = bench.labels == 2
+    assert bench.session.current == 3
+    bench.click(Z0, 9, 9)
+    assert ((bench.labels == 2) == before).all()
+    assert sorted(bench.session.objects) == [1, 2, 3]
 
 
 def test_operations_wait_for_clicks_that_wait_for_masks() -> None:
@@ -282,6 +304,92 @@ def test_edits_that_nobody_saw_are_not_lost_either() -> None:
     bench.labels[0, 18:22, 12:16] = 1  # while another slice is shown
     bench.click(Z0, 5, 8)
     assert (bench.labels[0, 18:22, 12:16] == 1).all()
+
+
+@pytest.mark.parametrize("operation", ["delete", "renumber", "propagate", "click"])
+def test_strokes_are_seen_after_a_step_that_concerns_other_slices(operation: str) -> None:
+    bench = Bench()
+    session = bench.session
+    for _ in range(2):
+        bench.click(Z0, 5, 5)
+        bench.click(Z1, 5, 5)
+        session.next_object()
+    session.observe(Z0, bench.labels[0])
+    patches: tuple[Any, ...] = ()
+    if operation == "delete":
+        patches = session.delete([1], bench.labels_of)
+    elif operation == "renumber":
+        session.delete([1], bench.labels_of)
+        patches = session.renumber(bench.labels_of)
+    elif operation == "propagate":
+        mask = np.zeros(SHAPE[1:], bool)
+        mask[10:14, 10:14] = True
+        patches = session.propagate(2, {Z1: mask}, bench.labels_of, "m")
+    else:
+        bench.click(Z1, 15, 15)
+    for patch in patches:
+        bench.write(patch)
+    before = bench.labels.copy()
+    bench.labels[0, 18:22, 12:16] = 2
+    assert session.observe(Z0, bench.labels[0]) == {2}
+    bench.undo()
+    assert (bench.labels == before).all()
+
+
+def test_a_slice_that_was_only_painted_belongs_to_the_object() -> None:
+    bench = Bench()
+    bench.click(Z0, 5, 5)
+    bench.session.observe(Z1, bench.labels[1])
+    start = bench.state()
+    bench.labels[1, 2:6, 2:6] = 1
+    bench.session.observe(Z1, bench.labels[1])
+    annotation = bench.session.objects[1][Z1]
+    assert annotation.given == annotation.mask == Mask.of(bench.labels[1] == 1, SHAPE[1:])
+    assert not annotation.followed  # a propagation leaves it alone
+    painted = bench.state()
+    for patch in bench.session.delete([1], bench.labels_of):
+        bench.write(patch)
+    assert not bench.labels.any()
+    bench.undo()
+    assert bench.state() == painted
+    bench.undo()
+    assert bench.state() == start
+
+
+def test_an_answer_that_comes_late_is_not_held_against_another_slice() -> None:
+    bench = Bench()
+    bench.click(Z0, 5, 5)
+    bench.click(Z1, 15, 15)
+    session = bench.session
+    session.edit_clicks(Z0, Clicks([Click(5, 5), Click(5, 9)]))
+    late = session.job(bench.labels_of)
+    session.undo()
+    session.edit_clicks(Z1, Clicks([Click(15, 15), Click(15, 9)]))
+    session.observe(Z1, bench.labels[1])
+    done = len(list(session.history))
+    assert session.resolve(late, np.ones(SHAPE[1:], bool), bench.labels[0], "disk") is None
+    assert len(list(session.history)) == done
+    bench.work()
+    assert len(session.clicks(1, Z1)) == 2
+
+
+def test_a_stroke_is_taken_back_while_a_click_waits() -> None:
+    bench = Bench()
+    bench.click(Z0, 5, 5)
+    before = bench.labels.copy()
+    session = bench.session
+    clicks = Clicks([Click(5, 5), Click(15, 15)])
+    session.edit_clicks(Z0, clicks)
+    bench.labels[0, 4:6, 4:6] = 0
+    session.observe(Z0, bench.labels[0])
+    step = session.take_back()
+    for patch in step.patches:
+        bench.write(patch)
+    assert (bench.labels == before).all()
+    assert not session.history.can_redo
+    bench.work()
+    assert session.clicks(1, Z0) == clicks
+    assert Session(SHAPE, RANGE).take_back() is None
 
 
 def test_pixels_written_by_somebody_else_survive_an_undo() -> None:

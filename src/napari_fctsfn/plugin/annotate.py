@@ -329,14 +329,8 @@ class Annotator(Editing):
 
     def _on_stroke(self) -> None:
         if (site := self.sound()) is not None:
-            session = site.session
-            session.label_in_use(int(site.labels.selected_label))
-            touched = self.observe(site)
-            closed = sorted(label for label in touched if session.note(label).protected)
-            if closed:
-                self.after(site, session.undo())
-                session.history.forget_undone()
-                show_warning(f"Object {closed[0]} is protected: the stroke was taken back.")
+            site.session.label_in_use(int(site.labels.selected_label))
+            self.observe(site)
             self.pump()
 
     def _on_labels_data(self) -> None:

@@ -85,10 +85,17 @@ class Bench(QObject):
             self.pump()
         return None if self.problem else self.site
 
-    def observe(self, site: Site) -> set[int]:
-        """Let the session see the labels that are shown; which of them somebody has painted."""
+    def observe(self, site: Site) -> None:
+        """Let the session see the labels that are shown; strokes on protected objects go."""
         plane = self.source.plane()
-        return set() if plane is None else site.session.observe(plane, site.labels_of(plane))
+        if plane is None:
+            return
+        touched = site.session.observe(plane, site.labels_of(plane))
+        closed = sorted(label for label in touched if site.session.note(label).protected)
+        if closed and (step := site.session.take_back()) is not None:
+            for patch in step.patches:
+                site.write(patch)
+            show_warning(f"Object {closed[0]} is protected: the stroke was taken back.")
 
     def after(self, site: Site, step: Step | None) -> None:
         """Show what a step of the history has changed."""
@@ -102,6 +109,8 @@ class Bench(QObject):
             site.show(step.plane)
         self.last = None
         site.show_object()
+        # a step along other axes leaves nothing that a stroke could be told by
+        self.observe(site)
         self.pump()
 
     def do(self, change: Callable[[Site], tuple[Patch, ...] | None]) -> bool:

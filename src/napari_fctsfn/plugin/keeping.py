@@ -198,4 +198,5 @@ def _catch_up(opened: Opened, labels: Labels) -> None:
         plane = Plane((*index, None, None))
         if not np.array_equal(opened.labels[index], labels.data[index]):
             opened.session.observe(plane, opened.labels[index])
+            opened.session.painted(None)
             opened.session.observe(plane, labels.data[index])

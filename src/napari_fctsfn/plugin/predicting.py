@@ -29,8 +29,10 @@ class Predicting:
     def give(self) -> bool:
         """Predict the step that waits first; return whether there is one."""
         bench, site = self._bench, self._bench.site
-        replay = None if site is None else site.session.job(site.labels_of)
-        if site is None or replay is None:
+        if site is None or not site.session.busy:
+            return False
+        bench.observe(site)
+        if (replay := site.session.job(site.labels_of)) is None:
             return False
         piece = bench.source.slice(replay.plane, site.session.normalisation)
         bench.assistant.run(
@@ -42,6 +44,7 @@ class Predicting:
 
     def _predicted(self, site: Site, answer: tasks.Answer) -> None:
         if site is self._bench.sound():
+            self._bench.observe(site)
             labels = site.labels_of(answer.replay.plane)
             patch = site.session.resolve(
                 answer.replay, answer.mask, labels, answer.model, answer.box

@@ -157,17 +157,16 @@ def change_near(
     before, after : array of bool, shape (rows, columns)
         The mask there was and the one that is proposed.
     click : Click
-        In coordinates of the masks, inside them.
+        In coordinates of the masks, perhaps outside them.
 
     Returns
     -------
     array of bool, same shape
         `before` itself if nothing changes at the click.
     """
-    change = before != after
-    if not change[click.pixel]:
+    near = attached(before != after, click)
+    if not near.any():
         return before
-    near = attached(change, click)
     merged: NDArray[np.bool_] = np.where(near, after, before)
     return merged
 

@@ -141,6 +141,9 @@ class ObjectEditing(Ledger):
         planes = dict.fromkeys(edit.plane for edit in edits)
         patches = self._repainted(planes, labels_of, new)
         current = new.get(self.current, self.current)
+        if self.current not in {*present, *others}:
+            # it has nothing yet, and its number may now be that of another one
+            current = next(free, current)
         return self._operate("renumber", list(new), edits, notes, patches, current)
 
     def propagate(
@@ -170,7 +173,7 @@ class ObjectEditing(Ledger):
         self._check_settled()
         edits, patches = [], []
         for plane, mask in masks.items():
-            own, patch = self._placed(label, plane, mask, labels_of)
+            own, patch = self._placed(label, plane, mask, labels_of, Clicks())
             before = self._objects.get(label, {}).get(plane)
             clicks = Clicks() if before is None else before.clicks
             after = Annotation(clicks, own, own, len(clicks), model, followed=not clicks)
@@ -212,7 +215,7 @@ class ObjectEditing(Ledger):
             raise SessionError(f"object {label} is one of this session already: take it up")
         edits, patches = [], []
         for plane, mask in masks.items():
-            own, patch = self._placed(label, plane, mask, labels_of)
+            own, patch = self._placed(label, plane, mask, labels_of, Clicks())
             if not own.empty:
                 edits.append(Edit(label, plane, None, Annotation(Clicks(), own, own)))
                 patches += patch
@@ -235,7 +238,8 @@ class ObjectEditing(Ledger):
         ----------
         plane : Plane
         found : iterable of (Click, array of bool, shape (rows, columns))
-            Masks without a pixel in common; pixels of other objects stay theirs.
+            Masks without a pixel in common; pixels of other objects stay theirs, and what they
+            leave nothing of becomes none.
         labels_of : callable
         model : str
             SHA-256 of the model file.
@@ -256,17 +260,18 @@ class ObjectEditing(Ledger):
         """
         self._check_settled()
         edits, patches = [], []
-        label = self._free_label() - 1
+        label = self._free_label()
         for click, mask in found:
-            label += 1
+            clicks = Clicks([click])
+            clicks.check_inside(plane.shape(self.shape))
             self._check_label(label)
-            Clicks([click]).check_inside(plane.shape(self.shape))
-            own, patch = self._placed(label, plane, mask, labels_of)
-            after = Annotation(
-                Clicks([click]), own, model=model, refinement=self.refinement, extent=extent
-            )
+            own, patch = self._placed(label, plane, mask, labels_of, clicks)
+            if own.empty:
+                continue
+            after = Annotation(clicks, own, model=model, refinement=self.refinement, extent=extent)
             edits.append(Edit(label, plane, None, after))
             patches += patch
+            label += 1
         numbers = [edit.label for edit in edits]
         if not numbers:
             return ()
@@ -274,12 +279,18 @@ class ObjectEditing(Ledger):
         return self._operate("accept", numbers, edits, patches=tuple(patches))
 
     def _placed(
-        self, label: int, plane: Plane, mask: NDArray[np.bool_], labels_of: LabelsOf
+        self,
+        label: int,
+        plane: Plane,
+        mask: NDArray[np.bool_],
+        labels_of: LabelsOf,
+        clicks: Clicks,
     ) -> tuple[Mask, list[Patch]]:
         """What an object has in a slice once its pixels are those of a mask; how to get there."""
         labels = labels_of(plane)
-        self.observe(plane, labels)
-        own, patch = self._written(Replay(label, plane, Clicks(), None, 0), mask, labels)
+        self._glimpse(plane, labels)
+        replay = Replay(label, plane, clicks, None, 0, refinement=self.refinement)
+        own, patch = self._written(replay, mask, labels)
         return own, [] if patch is None else [patch]
 
     def _repainted(
@@ -292,7 +303,7 @@ class ObjectEditing(Ledger):
         patches = []
         for plane in planes:
             labels = labels_of(plane)
-            self.observe(plane, labels)
+            self._glimpse(plane, labels)
             box = self._where(plane, numbers)
             part = part_of(labels, box)
             after = part.copy()

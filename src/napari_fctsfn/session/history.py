@@ -184,6 +184,15 @@ class History:
         self._undone.append(entry)
         return entry
 
+    def take_back(self) -> Command | None:
+        """Hand over the newest command that is done, and forget it and what was undone."""
+        self._undone.clear()
+        if not self._done:
+            return None
+        command = self._done.pop()
+        self._bytes -= command.nbytes
+        return command
+
     def redo(self) -> Command | Intent | None:
         """Do the entry that was undone last again and hand it over; None if there is none."""
         if not self._undone:

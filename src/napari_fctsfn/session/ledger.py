@@ -221,11 +221,14 @@ class Ledger:
         self._highest = max(self._highest, *patch.labels)
         edits = []
         for label in patch.labels & self._objects.keys():
-            old = self._objects[label].get(plane)
+            planes = self._objects[label]
+            old, mask = planes.get(plane), self._mask(plane, [label], labels, [patch.box])
             if old is not None:
-                mask = self._mask(plane, [label], labels, [patch.box])
                 new = Annotation(old.clicks, mask, mask, len(old.clicks), old.model)
                 edits.append(Edit(label, plane, old, new))
+            elif planes and not mask.empty:
+                # an object of other slices that somebody has drawn in this one
+                edits.append(Edit(label, plane, None, Annotation(Clicks(), mask, mask)))
         self.history.forget_undone()
         brush = Operation("brush", tuple(sorted(patch.labels - {0})), plane)
         self._do(Command(brush, tuple(edits), patches=(patch,), time=self._clock()))
@@ -248,7 +251,19 @@ class Ledger:
         """Note that somebody else uses a label, so that no new object gets it."""
         self._highest = max(self._highest, label)
 
+    def take_back(self) -> Step | None:
+        """Take back the newest step that is done, whatever waits; None if there is none.
+
+        It cannot be done again.
+        """
+        return self._travel("undo", self.history.take_back())
+
     # -- inside --------------------------------------------------------------------------------
+
+    def _glimpse(self, plane: Plane, labels: Labels) -> None:
+        """Look at a slice that is about to change; the one that was observed stays observed."""
+        if self._seen is None or self._seen[0] == plane:
+            self.observe(plane, labels)
 
     def _where(self, plane: Plane, labels: Iterable[int], more: Iterable[Box] = ()) -> Box:
         """A box of a slice outside which it has no pixel of some labels.

@@ -200,22 +200,28 @@ class Session(ObjectEditing):
         labels_of : callable
             Gives the labels of a slice, array of int, shape (rows, columns).
         """
-        self._go_on()
-        pending = self.history.pending
-        intent = pending[0] if pending else None
-        if intent is None or isinstance(intent, Select) or intent.plane is None:
+        if (waiting := self._waiting()) is None:
             return None
-        labels = labels_of(intent.plane)
-        self.observe(intent.plane, labels)
-        existing = self._mask(intent.plane, [intent.label], labels)
-        before = self._objects.get(intent.label, {}).get(intent.plane)
+        intent, plane = waiting
+        labels = labels_of(plane)
+        self._glimpse(plane, labels)
+        existing = self._mask(plane, [intent.label], labels)
+        before = self._objects.get(intent.label, {}).get(plane)
         if isinstance(intent, ClickEdit):
             clicks, box, how = intent.clicks, intent.box, self._refinement
         else:
             # `_go_on` has left none that remakes nothing
             clicks, box, how = Clicks() if before is None else before.clicks, None, intent.after
-        extent = self._usual_extent(intent.label, intent.plane)
-        return plan(intent.label, intent.plane, before, clicks, existing, box, how, extent)
+        extent = self._usual_extent(intent.label, plane)
+        return plan(intent.label, plane, before, clicks, existing, box, how, extent)
+
+    def _waiting(self) -> tuple[ClickEdit | Refine, Plane] | None:
+        """The step that waits first for a prediction, and its slice; all before it is done."""
+        self._go_on()
+        intent = self.history.pending[0] if self.history.pending else None
+        if intent is None or isinstance(intent, Select) or intent.plane is None:
+            return None
+        return intent, intent.plane
 
     def _usual_extent(self, label: int, plane: Plane) -> float:
         """Median longest side of the objects accepted last, in slices of the same axes.
@@ -265,7 +271,8 @@ class Session(ObjectEditing):
         Patch or None
             What to write into the labels; None if no label changes.
         """
-        if self.job(lambda _: labels) != replay:
+        waiting = self._waiting()
+        if waiting is None or waiting[1] != replay.plane or self.job(lambda _: labels) != replay:
             return None
         shape = labels.shape[0], labels.shape[1]
         if mask is None:
