@@ -21,8 +21,10 @@ from napari_fctsfn.errors import InputError
 from napari_fctsfn.predict import Normalisation, Prediction, Settings
 from napari_fctsfn.predict.images import write_tiff
 from napari_fctsfn.stack import (
+    Look,
     Rule,
     Stack,
+    Step,
     annotated,
     blend,
     count,
@@ -43,6 +45,7 @@ class BrightPredictor:
 
     def __init__(self) -> None:
         self.image = np.zeros((0, 0))
+        self.predicted = 0
 
     def set_image(self, image: Any, normalisation: Any = None, key: Any = None) -> None:
         self.image = np.asarray(image)
@@ -56,6 +59,7 @@ class BrightPredictor:
     def predict(
         self, clicks: Any, previous: Any = None, settings: Any = None, adjustment: Any = None
     ) -> Prediction:
+        self.predicted += 1
         parts, _ = label(self.image > 0.5)
         chosen = {int(parts[click.pixel]) for click in clicks.positive} - {0}
         mask = np.isin(parts, list(chosen))
@@ -206,6 +210,67 @@ def test_where_only_one_end_reaches_its_masks_are_taken() -> None:
     outcome = follow_all(volume, labels, [0, 9], "between")[1]
     assert outcome.stopped_at == [4]
     assert outcome.accepted == [1, 2, 3, 5, 6, 7, 8]
+
+
+def fading(lost: slice) -> np.ndarray:
+    """A moving disc that fades and is lost in some slices."""
+    volume = tube() * np.linspace(1, 0.8, 10)[:, None, None]
+    volume[lost] = 0
+    return volume
+
+
+@pytest.mark.parametrize("lost", [slice(0), slice(4, 5), slice(3, 7), slice(1, 9)])
+def test_between_two_slices_both_ways_are_gone_first_and_then_blended(lost: slice) -> None:
+    volume = fading(lost)
+    one, two = volume[0] > 0.5, volume[9] > 0.5
+
+    def stack() -> Stack:
+        return Stack(BrightPredictor(), volume.__getitem__, RANGE, lambda index: index)
+
+    up, down = (
+        {step.index: step for step in stack().follow(mask, start, inner)}
+        for mask, start, inner in ((one, 0, range(1, 9)), (two, 9, range(1, 9)[::-1]))
+    )
+    given = list(stack().between((0, one), (9, two)))
+    looks, steps = given[:-8], given[-8:]
+    assert looks == [Look(index) for index in (*up, *down)]
+    assert [step.index for step in steps] == list(range(1, 9))
+    for step in steps:
+        first, last = (way.get(step.index) for way in (up, down))
+        found = [each for each in (first, last) if each is not None and each.mask is not None]
+        if len(found) == 2:
+            share = step.index / 9
+            assert (step.mask == blend(first.mask, last.mask, share)).all()
+            assert step.score == (1 - share) * first.score + share * last.score
+        elif found or first or last:
+            assert same(step, *found or [last or first])
+        else:
+            assert same(step, Step(step.index, None, 0.0, "the object was lost on either side"))
+
+
+def same(one: Step, two: Step) -> bool:
+    masks = one.mask is two.mask is None or (one.mask == two.mask).all()
+    return masks and (one.index, one.score, one.reason) == (two.index, two.score, two.reason)
+
+
+def test_between_two_slices_no_step_takes_longer_than_elsewhere() -> None:
+    volume, predictor = tube(), BrightPredictor()
+    stack = Stack(predictor, volume.__getitem__, RANGE, lambda index: index)
+    steps = stack.between((0, volume[0] > 0.5), (9, volume[9] > 0.5))
+    taken = [0, *(predictor.predicted for _ in steps)]
+    # either known slice takes four to learn from, each slice on the way at most two
+    assert max(np.diff(taken)) <= 6
+    assert taken[-1] >= 16
+
+
+def test_looks_are_no_outcomes() -> None:
+    volume = tube()
+    labels = np.zeros(volume.shape, np.uint16)
+    for z in (2, 7):
+        labels[z] = volume[z] > 0.5
+    stack = Stack(BrightPredictor(), volume.__getitem__, RANGE, lambda index: index)
+    runs = list(propagate(stack, labels, annotated(labels, [2, 7])))
+    assert [step.index for _, step in runs] == [1, 0, 3, 4, 5, 6, 8, 9]
 
 
 @settings(max_examples=30, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,14 @@ from napari.utils.notifications import show_error, show_warning
 
 from napari_fctsfn.plugin.following import Following
 from napari_fctsfn.plugin.layers import slider_axis
+from napari_fctsfn.session import SessionError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from napari_fctsfn.plugin.bench import Bench
-    from napari_fctsfn.session import Plane
+    from napari_fctsfn.session import Patch, Plane
     from napari_fctsfn.stack import Direction
 
 
@@ -32,12 +37,16 @@ class Propagation:
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
         self._looked_at: tuple[int, set[Plane]] = (0, set())
+        self._ended: tuple[Following, str] | None = None
         self.following: Following | None = None
 
     def start(self, direction: Direction) -> None:
         """Follow the current object, until it is done, unsure or cancelled."""
         bench = self._bench
         if (site := bench.sound()) is None or self.following is not None:
+            return
+        if self._ended is not None:
+            show_warning("No propagation: a click still waits for its mask: try again in a moment.")
             return
         plane = bench.source.plane()
         if plane is None:
@@ -98,11 +107,23 @@ class Propagation:
             self._end(self.following, "cancelled")
 
     def forget(self) -> None:
-        """End it and drop what it has found."""
-        self.following = None
+        """End it and drop what it has found, unless it had ended: then that is written at last."""
+        ended, self.following, self._ended = self._ended, None, None
+        if ended is None or (site := ended[0].site).problem():
+            return
+        # the session ends, and the clicks that wait with it
+        while site.session.busy:
+            site.session.drop()
+        with suppress(SessionError):
+            for patch in _propagate(ended[0], _found(ended[0])):
+                site.write(patch)
 
     def give(self) -> bool:
-        """Do the next slice; return whether there is one."""
+        """Look at the next slice, or write what was found; return whether there was anything."""
+        if self._ended is not None:
+            self._write()
+            # what is written is a step, after which the background has its next task already
+            return self._bench.assistant.busy
         following = self.following
         if following is None:
             return False
@@ -126,24 +147,48 @@ class Propagation:
             self._end(following, "ended at an error")
 
     def _end(self, following: Following, how: str) -> None:
-        """Write what was found, as one step, and go where it was unsure."""
+        """Write what was found, at once or when no click waits any more."""
+        self.following, self._ended = None, (following, how)
+        self._write()
+        if self._ended is not None:
+            self._bench.tell(
+                f"Object {following.label}: the propagation has ended. What it found comes after "
+                f"the click that waits."
+            )
+
+    def _write(self) -> None:
+        """Write what was found, as one step, and go where it was unsure, unless a click waits."""
         bench = self._bench
-        self.following = None
-        if (site := bench.sound()) is None or bench.assistant.replayer is None:
+        site = bench.sound()  # first, since it may get here itself
+        if self._ended is None or site is None or site.session.job(site.labels_of) is not None:
             return
-        annotated = site.session.objects.get(following.label, {})
-        masks = {
-            plane: mask
-            for plane, mask in following.masks.items()
-            if plane not in annotated or annotated[plane].followed
-        }
-        sha256 = bench.assistant.replayer.predictor.sha256
-        bench.do(lambda s: s.session.propagate(following.label, masks, s.labels_of, sha256))
-        found = f"Object {following.label}: {len(masks)} slices found"
-        said = f"{found}{', ' + how if how else ''}. Undo takes them back."
+        (following, how), self._ended = self._ended, None
+        masks = _found(following)
+        said = f"Object {following.label}: {len(masks)} slices found{', ' + how if how else ''}."
+        if masks:
+            if not bench.do(lambda _: _propagate(following, masks)):
+                bench.tell(f"Object {following.label}: what was found is not kept.")
+                return
+            said += " Undo takes them back."
         if following.stop is not None:
             site.show(following.stop)
             said += f" It was unsure here ({following.reason}): click, and go on from here."
         elif masks:
             said += " Doubtful slice shows where to look first."
         bench.tell(said)
+
+
+def _found(following: Following) -> dict[Plane, NDArray[np.bool_]]:
+    """The masks found in slices that nobody has clicked or painted in."""
+    annotated = following.site.session.objects.get(following.label, {})
+    return {
+        plane: mask
+        for plane, mask in following.masks.items()
+        if plane not in annotated or annotated[plane].followed
+    }
+
+
+def _propagate(following: Following, masks: dict[Plane, NDArray[np.bool_]]) -> tuple[Patch, ...]:
+    """Make masks those of the object; return what to write."""
+    site = following.site
+    return site.session.propagate(following.label, masks, site.labels_of, following.model)

@@ -87,6 +87,19 @@ class Step:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Look:
+    """A slice between two was looked at from one of them: what comes of it is not known yet.
+
+    Parameters
+    ----------
+    index : int
+        The slice.
+    """
+
+    index: int
+
+
 _LEAST_SURE = 0.3
 """A network that is less sure of a known object, on the mean, has no say in what is sure."""
 
@@ -181,7 +194,7 @@ class Stack:
         last: tuple[int, NDArray[np.bool_]],
         others: Callable[[int], NDArray[np.integer]] | None = None,
         rule: Rule | None = None,
-    ) -> Iterator[Step]:
+    ) -> Iterator[Look | Step]:
         """Follow an object from both of two slices where it is known, and blend by distance.
 
         Parameters
@@ -193,14 +206,18 @@ class Stack:
 
         Yields
         ------
-        Step
-            One for each slice between the two, ascending; without a mask where neither end
+        Look or Step
+            A look for each slice that is reached from the first, then from the last; after them
+            a step for each slice between the two, ascending, without a mask where neither end
             reaches.
         """
         inner = range(first[0] + 1, last[0])
-        up = {step.index: step for step in self.follow(first[1], first[0], inner, others, rule)}
-        back = self.follow(last[1], last[0], inner[::-1], others, rule)
-        down = {step.index: step for step in back}
+        up: dict[int, Step] = {}
+        down: dict[int, Step] = {}
+        for found, (start, mask), way in ((up, first, inner), (down, last, inner[::-1])):
+            for step in self.follow(mask, start, way, others, rule):
+                found[step.index] = step
+                yield Look(step.index)
         for index in inner:
             share = (index - first[0]) / (last[0] - first[0])
             one, two = up.get(index), down.get(index)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.stack.propagate import Rule, Stack, Step
+from napari_fctsfn.stack.propagate import Look, Rule, Stack, Step
 
 Direction = Literal["up", "down", "both", "between"]
 """To higher slices, to lower ones, both and between, or only between annotated slices."""
@@ -127,6 +127,8 @@ def propagate(
         others = partial(_others, labels, label)
         for steps in stretches(stack, masks, len(labels), direction, others, rule):
             for step in steps:
+                if isinstance(step, Look):
+                    continue
                 if step.mask is None:
                     outcome.stopped_at.append(step.index)
                     outcome.reasons.append(step.reason)
@@ -146,7 +148,7 @@ def stretches(
     direction: Direction,
     others: Callable[[int], NDArray[np.integer[Any]]],
     rule: Rule | None = None,
-) -> Iterator[Iterator[Step]]:
+) -> Iterator[Iterator[Look | Step]]:
     """The stretches of slices to go through, each with its own beginning.
 
     Parameters
@@ -164,8 +166,8 @@ def stretches(
 
     Yields
     ------
-    iterator of Step
-        The steps of one stretch.
+    iterator of Look or Step
+        The steps of one stretch, as `Stack.follow` and `Stack.between` give them.
     """
     slices = sorted(masks)
     first, last = slices[0], slices[-1]
