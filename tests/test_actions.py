@@ -12,13 +12,16 @@ import npe2
 import numpy as np
 import pytest
 import tifffile
-from in_window import click, grey
+from in_window import click, grey, notified
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Points
+from napari.layers._source import layer_source
 from napari.utils.key_bindings import coerce_keybinding
 from napari.viewer import Viewer
 from qtpy.QtGui import QKeySequence
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
+from napari_fctsfn import formats
 from napari_fctsfn._directories import data_directory
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.plugin import commands
@@ -288,3 +291,125 @@ def test_an_export_that_fails_is_told_and_the_session_goes_on(
     assert said in capsys.readouterr().out
     assert dock.hint.text() == said
     assert dock.export_button.isEnabled()
+
+
+@pytest.fixture
+def answers(monkeypatch: Any) -> Any:
+    """Types a path into the file dialog, and answers every question."""
+
+    def give(typed: Path, yes: bool) -> list[str]:
+        def question(_parent: Any, _title: str, text: str) -> Any:
+            asked.append(text)
+            return button.Yes if yes else button.No
+
+        asked: list[str] = []
+        button = QMessageBox.StandardButton
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(typed), ""))
+        monkeypatch.setattr(QMessageBox, "question", question)
+        return asked
+
+    return give
+
+
+@pytest.mark.parametrize("yes", [False, True])
+@pytest.mark.parametrize(("kind", "ending"), [("ome_tiff", ".ome.tif"), ("ome_zarr", ".ome.zarr")])
+def test_an_export_that_the_dialog_did_not_ask_about_is_not_replaced_unasked(
+    annotated: Any, answers: Any, tmp_path: Path, kind: str, ending: str, yes: bool
+) -> None:
+    if kind == "ome_zarr":
+        pytest.importorskip("zarr")
+    _, dock = annotated
+    asked = answers(tmp_path / "cells", yes)
+    dock.export_button.ask(kind)
+    assert dock.wait_idle()
+    path = tmp_path / f"cells{ending}"
+    before = path.stat()
+    assert not asked
+    dock.export_button.ask(kind)
+    assert dock.wait_idle()
+    assert asked == [f"“cells{ending}” is already in {tmp_path}. Replace it?"]
+    assert (path.stat().st_ino != before.st_ino) == yes
+
+
+def test_a_file_is_asked_about_once(annotated: Any, answers: Any, tmp_path: Path) -> None:
+    _, dock = annotated
+    path = tmp_path / "cells.csv"
+    path.write_text("old")
+    asked = answers(path, True)
+    dock.export_button.ask("csv")
+    assert dock.wait_idle()
+    assert not asked
+    assert path.read_text() != "old"
+
+
+@pytest.mark.parametrize("inside", ["", "0"])
+def test_an_export_never_replaces_the_image(
+    open_dock: Any, answers: Any, tmp_path: Path, inside: str
+) -> None:
+    pytest.importorskip("zarr")
+    path = tmp_path / "cells.ome.zarr"
+    # as if this program had written it
+    formats.write_ome_zarr(path, np.ones((40, 50), np.uint8))
+    before = sorted(tmp_path.rglob("*"))
+    with layer_source(path=str(path / inside)):
+        _, dock = open_dock(grey(40, 50))
+    asked = answers(tmp_path / "cells", True)
+    with notified("it is the image itself; choose another name"):
+        dock.export_button.ask("ome_zarr")
+    assert dock.wait_idle()
+    assert not asked
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_export_never_replaces_the_zarr_of_another_program(
+    annotated: Any, answers: Any, tmp_path: Path
+) -> None:
+    pytest.importorskip("zarr")
+    _, dock = annotated
+    (tmp_path / "cells.ome.zarr" / "0").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    asked = answers(tmp_path / "cells.zarr", True)
+    with notified("not written by this program: choose another name"):
+        dock.export_button.ask("ome_zarr")
+        assert dock.wait_idle()
+    assert not asked
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_labels_get_their_own_colours_back_when_a_session_ends(annotated: Any) -> None:
+    _, dock = annotated
+    annotator = dock.annotator
+    labels, image = annotator.site.labels, annotator.site.image
+    own = [tuple(labels.get_color(n)) for n in (1, 2)]
+    annotator.describe([1], color="#ff0000")
+    annotator.describe([2], hidden=True)
+    assert annotator.start(image, labels)
+    assert tuple(labels.get_color(1)) == (1, 0, 0, 1)
+    assert labels.get_color(2)[3] == 0
+    annotator.describe([1], color="")
+    annotator.describe([2], hidden=False)
+    assert [tuple(labels.get_color(n)) for n in (1, 2)] == own
+    annotator.describe([2], hidden=True)
+    annotator.stop()
+    assert [tuple(labels.get_color(n)) for n in (1, 2)] == own
+
+
+def test_large_labels_have_their_own_colours_beside_hidden_ones(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50), start=False)
+    data = np.zeros((40, 50), np.int32)
+    data[0, :3] = 1, 70_000, 200_000
+    dock.labels.choose(viewer.add_labels(data))
+    assert dock.start()
+    labels = dock.annotator.site.labels
+    own = [tuple(labels.get_color(n)) for n in (2, 70_000, 200_000, 200_001)]
+    click(dock, 20, 20)
+    labels.selected_label = 1
+    dock.annotator.take_up_picked()
+    dock.annotator.describe([1], hidden=True)
+    assert labels.get_color(1)[3] == 0
+    assert [tuple(labels.get_color(n)) for n in (70_000, 200_000, 200_001)] == own[1:]
+    assert len(labels.colormap.color_dict) < 1000
+    dock.annotator.renumber()
+    assert dock.annotator.session.objects.keys() == {1, 2}
+    assert labels.get_color(1)[3] == 0
+    assert tuple(labels.get_color(2)) == own[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from typer.testing import CliRunner
 
 from napari_fctsfn.cli import app
 from napari_fctsfn.clicks import Click, Clicks
+from napari_fctsfn.errors import InputError
 from napari_fctsfn.formats import (
     About,
     measurements,
@@ -148,6 +150,59 @@ def test_ome_tiff_keeps_labels_scale_and_provenance(tmp_path, leading):
     assert path.read_bytes() == first
 
 
+@pytest.mark.parametrize(
+    ("given", "highest", "written"),
+    [
+        ("bool", 1, "uint8"),
+        ("uint64", 255, "uint8"),
+        ("int64", 256, "uint16"),
+        ("int64", 2**32 - 1, "uint32"),
+        ("int64", -1, "int8"),
+        ("int32", -1, "int32"),
+        ("uint16", 1, "uint16"),
+    ],
+)
+def test_ome_tiff_holds_labels_of_every_type(tmp_path, given, highest, written):
+    labels = np.zeros((4, 5), given)
+    labels[1, 2] = highest
+    write_ome_tiff(tmp_path / "a.ome.tif", labels)
+    found = tifffile.imread(tmp_path / "a.ome.tif")
+    assert found.dtype == written
+    assert (found == labels).all()
+
+
+@pytest.mark.parametrize("highest", [2**32, 2**63])
+def test_labels_too_large_for_ome_tiff_are_refused(tmp_path, highest):
+    with pytest.raises(InputError, match=f"from 0 to {highest} do not fit"):
+        write_ome_tiff(tmp_path / "a.ome.tif", np.array([[0, highest]], np.uint64))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mask_is_the_object_1_in_every_format(tmp_path):
+    roifile, zarr = pytest.importorskip("roifile"), pytest.importorskip("zarr")
+    mask = some_labels() == 1
+    for name, write in (("a.json", write_coco), ("a.zip", write_rois), ("a.zarr", write_ome_zarr)):
+        write(tmp_path / name, mask)
+    (annotation,) = json.loads((tmp_path / "a.json").read_text())["annotations"]
+    assert annotation["object"] is not True
+    (roi,) = roifile.roiread(tmp_path / "a.zip")
+    assert roi.name == "1"
+    assert zarr.open_group(tmp_path / "a.zarr", mode="r")["0"].dtype == np.uint8
+    (row,) = csv.DictReader(io.StringIO(measurements(mask)))
+    assert (row["label"], float(row["area"])) == ("1", mask.sum())
+
+
+def test_rois_of_objects_of_one_name_have_different_names(tmp_path):
+    roifile = pytest.importorskip("roifile")
+    labels = np.arange(1, 7).reshape(2, 3)[:, None] * np.ones((2, 1), int)
+    names = {1: "cell", 2: "cell", 3: "cell-2", 4: "6", 5: "cell"}
+    write_rois(tmp_path / "a.zip", labels, About(names=names))
+    rois = roifile.roiread(tmp_path / "a.zip")
+    shown = [f"{name}-0" for name in ("cell", "cell-2", "cell-2-3")]
+    shown += [f"{name}-1" for name in ("6", "cell-5", "6-6")]
+    assert [roi.name for roi in rois] == shown
+
+
 @pytest.mark.parametrize("leading", [(), (2, 3)])
 def test_ome_zarr_keeps_labels_scale_and_provenance(tmp_path, leading):
     zarr = pytest.importorskip("zarr")
@@ -170,6 +225,24 @@ def test_ome_zarr_keeps_labels_scale_and_provenance(tmp_path, leading):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr"]
 
 
+def test_of_folders_only_what_this_program_wrote_is_replaced(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    labels = some_labels()
+    ours, theirs, folder = (tmp_path / name for name in ("ours.zarr", "theirs.zarr", "folder.zarr"))
+    write_ome_zarr(ours, labels)
+    write_ome_zarr(ours, labels * 2, overwrite=True)
+    assert (zarr.open_group(ours, mode="r")["0"][...] == labels * 2).all()
+    zarr.open_group(theirs, mode="w", attributes={"ome": {}}).create_array("0", data=labels)
+    folder.mkdir()
+    (folder / "zarr.json").write_text("[]")
+    before = sorted(tmp_path.rglob("*"))
+    for path in (theirs, folder):
+        with pytest.raises(InputError, match="choose another name, or remove it first"):
+            write_ome_zarr(path, labels, overwrite=True)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (zarr.open_group(theirs, mode="r")["0"][...] == labels).all()
+
+
 def test_measurements_are_in_pixels_and_areas_in_the_unit_too():
     labels = some_labels(2)
     image = np.arange(labels.size, dtype=float).reshape(labels.shape)
@@ -187,6 +260,34 @@ def test_measurements_are_in_pixels_and_areas_in_the_unit_too():
         assert row["class"] == ("nucleus" if row["label"] == "1" else "")
     assert "intensity_mean" not in measurements(labels)
     assert measurements(np.zeros((4, 4), np.uint8)).count("\n") == 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    arrays(np.int64, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.integers(-2, 4))
+)
+def test_large_labels_are_measured_as_small_ones_are(labels):
+    large = np.where(labels > 0, labels * 1000, labels)
+    small, found = (
+        [dict(row) for row in csv.DictReader(io.StringIO(measurements(each, labels)))]
+        for each in (labels, large)
+    )
+    for row in small:
+        row["label"] += "000"
+    assert found == small
+    assert [int(row["label"]) for row in found] == np.unique(large[large > 0]).tolist()
+
+
+def test_memory_for_measurements_does_not_grow_with_the_labels():
+    labels = some_labels().astype(np.uint32)
+    rows = measurements(labels).splitlines()
+    labels[labels == 5] = 5_000_000
+    tracemalloc.start()
+    found = measurements(labels).splitlines()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
+    assert found == [*rows[:2], rows[2].replace("5,", "5000000,", 1)]
 
 
 def run(*arguments: str, status: int = 0) -> str:

@@ -2,6 +2,7 @@
 
 from napari_fctsfn.formats.labels import (
     About,
+    is_export,
     write_coco,
     write_ome_tiff,
     write_ome_zarr,
@@ -12,6 +13,7 @@ from napari_fctsfn.formats.outlines import outlines
 
 __all__ = [
     "About",
+    "is_export",
     "measurements",
     "outlines",
     "write_coco",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from napari_fctsfn.formats.outlines import outlines
 _AXES = "TCZYX"
 _KINDS = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 _CHUNK = 1024
+
+_OURS = "napari-fctsfn"
+"""Attribute of an OME-Zarr that this program wrote: where it comes from."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,17 @@ def write_ome_tiff(path: Path, labels: NDArray[Any], about: About | None = None)
     path : Path
         Its folder must exist.
     labels : array of int, shape (..., rows, columns), up to five axes
+        Of 64 bits they are written in the smallest type that holds them: OME-TIFF has no such type.
     about : About, optional
         Scale of rows, columns and planes, and provenance as the image's description.
 
     Raises
     ------
     InputError
-        If there are more axes.
+        If there are more axes, or labels of more than 32 bits.
     """
     about = about or About()
+    labels = _of_32_bits(numbers(labels))
     axes = _axes(labels, about)
     # tifffile's own identifier is random
     name = uuid.UUID(bytes=hashlib.sha256(labels.tobytes()).digest()[:16], version=4)
@@ -103,7 +108,7 @@ def write_ome_zarr(
         It may be a mapped file: chunks are read, packed and written side by side.
     about : About, optional
     overwrite : bool
-        Whether a folder that is there is replaced.
+        Whether an OME-Zarr of this program that is there is replaced; nothing else ever is.
 
     Raises
     ------
@@ -114,9 +119,14 @@ def write_ome_zarr(
         import zarr
     except ImportError:
         raise InputError("OME-Zarr needs Zarr: pip install 'napari-fctsfn[formats]'") from None
-    about = about or About()
+    about, labels = about or About(), numbers(labels)
     if path.exists() and not overwrite:
         raise InputError(f"{path} is there already: choose another name")
+    if path.exists() and not is_export(path):
+        raise InputError(
+            f"{path} is there already and not written by this program: choose another name, or "
+            f"remove it first"
+        )
     axes = [
         {"name": axis.lower(), "type": _KINDS[axis]}
         | (
@@ -150,7 +160,7 @@ def write_ome_zarr(
             temporary,
             mode="w",
             zarr_format=3,
-            attributes={"ome": ome, "napari-fctsfn": dict(about.provenance)},
+            attributes={"ome": ome, _OURS: dict(about.provenance)},
         )
         chunks = (1,) * (labels.ndim - 2) + tuple(min(n, _CHUNK) for n in labels.shape[-2:])
         array = group.create_array("0", shape=labels.shape, dtype=labels.dtype, chunks=chunks)
@@ -158,6 +168,15 @@ def write_ome_zarr(
             for top in range(0, len(plane), _CHUNK):  # a row of chunks at a time fits into memory
                 box: Any = (*index, slice(top, top + _CHUNK))
                 array[box] = plane[top : top + _CHUNK]
+
+
+def is_export(path: Path) -> bool:
+    """Whether a path is an OME-Zarr that `write_ome_zarr` wrote."""
+    try:
+        group = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+        return _OURS in group["attributes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def write_coco(path: Path, labels: NDArray[Any], about: About | None = None) -> None:
@@ -171,7 +190,7 @@ def write_coco(path: Path, labels: NDArray[Any], about: About | None = None) -> 
     about : About, optional
         Classes are the categories; objects without one are of the category ``object``.
     """
-    about = about or About()
+    about, labels = about or About(), numbers(labels)
     rows, columns = (int(size) for size in labels.shape[-2:])
     categories = sorted({name for name in about.classes.values() if name} | {"object"})
     images: list[dict[str, Any]] = []
@@ -229,7 +248,7 @@ def write_rois(path: Path, labels: NDArray[Any], about: About | None = None) -> 
     labels : array of int, shape (..., rows, columns)
         Of several leading axes the last is ImageJ's z, the one before it its t.
     about : About, optional
-        Names of objects become names of ROIs.
+        Names of objects become names of ROIs, with the label where another object has the name.
 
     Raises
     ------
@@ -240,9 +259,10 @@ def write_rois(path: Path, labels: NDArray[Any], about: About | None = None) -> 
         from roifile import ROI_TYPE, ImagejRoi, roiwrite
     except ImportError:
         raise InputError("ImageJ ROIs need roifile: pip install 'napari-fctsfn[formats]'") from None
-    about = about or About()
+    about, labels = about or About(), numbers(labels)
     if labels.ndim > 4:
         raise InputError(f"labels of {labels.ndim} axes do not fit into ImageJ ROIs: at most 4")
+    names = _different_names(np.unique(labels).tolist(), about.names)
     rois = []
     for index, plane in _planes(labels):
         for label in np.unique(plane).tolist():
@@ -259,7 +279,7 @@ def write_rois(path: Path, labels: NDArray[Any], about: About | None = None) -> 
             place = "".join(f"-{n}" for n in index)
             roi = ImagejRoi(
                 roitype=ROI_TYPE.RECT,
-                name=f"{about.names.get(label) or label}{place}",
+                name=f"{names[label]}{place}",
                 top=int(top),
                 left=int(left),
                 bottom=int(bottom),
@@ -280,6 +300,36 @@ def write_rois(path: Path, labels: NDArray[Any], about: About | None = None) -> 
             zipped.replace(temporary)
         finally:
             zipped.unlink(missing_ok=True)
+
+
+def numbers(labels: NDArray[Any]) -> NDArray[Any]:
+    """Labels as numbers, even if they are a mask."""
+    return labels.view(np.uint8) if labels.dtype == bool else labels
+
+
+def _of_32_bits(labels: NDArray[Any]) -> NDArray[Any]:
+    """Labels of 64 bits in the smallest type that holds them, others as they are."""
+    if labels.dtype.itemsize < 8:
+        return labels
+    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+    small = np.min_scalar_type(high if low == 0 else min(low, -high - 1))
+    if small.itemsize > 4:
+        raise InputError(
+            f"labels from {low} to {high} do not fit into OME-TIFF: renumber them, or choose "
+            f"OME-Zarr"
+        )
+    return labels.astype(small)
+
+
+def _different_names(labels: Iterable[int], names: Mapping[int, str]) -> dict[int, str]:
+    """A name for each label, no two the same."""
+    given: dict[str, int] = {}
+    for label in labels:
+        name = names.get(label) or str(label)
+        while name in given:
+            name += f"-{label}"
+        given[name] = label
+    return {label: name for name, label in given.items()}
 
 
 def _planes(labels: NDArray[Any]) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:

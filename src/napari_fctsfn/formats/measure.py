@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
-from napari_fctsfn.formats.labels import About
+from napari_fctsfn.formats.labels import About, numbers
 
 PROPERTIES = (
     *("area", "centroid", "bbox", "perimeter", "eccentricity", "solidity"),
@@ -39,7 +40,7 @@ def measurements(labels: NDArray[Any], image: Any | None = None, about: About | 
     """
     from skimage.measure import regionprops_table
 
-    about = about or About()
+    about, labels = about or About(), numbers(labels)
     properties = (*PROPERTIES, *(INTENSITIES if image is not None else ()))
     nothing = regionprops_table(np.zeros((1, 1), int), np.zeros((1, 1)), properties)
     rows, columns = about.scale_of(labels.ndim)[-2:]
@@ -56,9 +57,7 @@ def measurements(labels: NDArray[Any], image: Any | None = None, about: About | 
     )
     table.writeheader()
     for index in np.ndindex(*labels.shape[:-2]):
-        for label, box in enumerate(find_objects(labels[index]), 1):
-            if box is None:
-                continue
+        for label, box in _boxes(labels[index]):
             grey = None
             if image is not None:
                 window: Any = (*index, *box)
@@ -75,3 +74,14 @@ def measurements(labels: NDArray[Any], image: Any | None = None, about: About | 
             row |= {f"slice-{axis}": place for axis, place in enumerate(index)}
             table.writerow(row | {"label": label} | {n: kept.get(label, "") for n, kept in named})
     return stream.getvalue()
+
+
+def _boxes(plane: NDArray[Any]) -> list[tuple[int, tuple[slice, slice]]]:
+    """The objects of a slice, by label, and the boxes around them."""
+    highest = int(plane.max())
+    labels: Sequence[int] = range(1, highest + 1)
+    if highest > plane.size:  # find_objects takes memory for every number up to the highest
+        present, places = np.unique(plane, return_inverse=True)
+        labels, plane = present.tolist(), places.reshape(plane.shape) + 1
+    boxes = zip(labels, find_objects(plane), strict=True)
+    return [(label, box) for label, box in boxes if box is not None and label > 0]

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.utils.notifications import show_warning
-from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QMenu, QMessageBox, QPushButton, QWidget
 
 from napari_fctsfn import __version__, formats
 from napari_fctsfn._files import replace_file
+from napari_fctsfn.errors import InputError
 from napari_fctsfn.plugin.background import Background
 from napari_fctsfn.plugin.layers import full_data
 
 if TYPE_CHECKING:
+    from napari.layers import Image
+
     from napari_fctsfn.plugin.annotate import Annotator
     from napari_fctsfn.plugin.site import Site
 
@@ -65,10 +68,12 @@ class ExportButton(QPushButton):
         usual = f"{Path(site.image.name).stem}_labels{ending}"
         path, _ = QFileDialog.getSaveFileName(self, "Export", usual, pattern)
         if path:
-            self.export(kind, with_ending(path, ending))
+            whole = with_ending(path, ending)
+            if self._agreed(site.image, Path(path), whole):
+                self.export(kind, whole)
 
     def export(self, kind: str, path: Path) -> None:
-        """Write what is annotated now, in the background.
+        """Write what is annotated now, in the background; never in place of the image.
 
         Parameters
         ----------
@@ -82,6 +87,9 @@ class ExportButton(QPushButton):
         if self.busy:
             show_warning("Not exported: wait until the file before is written.")
             return
+        if _comes_from(site.image, path):
+            self._failed(path, InputError("it is the image itself; choose another name"))
+            return
         labels, about = site.labels.data.copy(), _about(site)
         image = full_data(site.image)
         if tuple(image.shape[: labels.ndim]) != labels.shape:
@@ -92,6 +100,15 @@ class ExportButton(QPushButton):
             lambda _: self._ended(f"“{path.name}” is written to {path.parent}."),
             lambda error: self._failed(path, error),
         )
+
+    def _agreed(self, image: Image, typed: Path, path: Path) -> bool:
+        """Whether what is there may be replaced; the file dialog has asked for what was typed."""
+        # what is not to be replaced at all is refused when it is written
+        asked = not formats.is_export(path) if path.is_dir() else path == typed
+        if asked or not path.exists() or _comes_from(image, path):
+            return True
+        text = f"“{path.name}” is already in {path.parent}. Replace it?"
+        return QMessageBox.question(self, "Export", text) == QMessageBox.StandardButton.Yes
 
     def _ended(self, text: str) -> None:
         self.setEnabled(True)
@@ -113,6 +130,14 @@ def with_ending(path: str, ending: str) -> Path:
     usual = {f".{last}", f".{last}f"} if last == "tif" else {f".{last}"}
     whole = Path(path)
     return Path(f"{whole.with_suffix('') if whole.suffix in usual else whole}{ending}")
+
+
+def _comes_from(image: Image, path: Path) -> bool:
+    """Whether an image was opened from a path, or from somewhere inside it."""
+    if not image.source.path:
+        return False
+    source = Path(image.source.path).resolve()
+    return path.resolve() in (source, *source.parents)
 
 
 def _about(site: Site) -> formats.About:

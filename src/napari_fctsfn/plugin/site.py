@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _COLORS_AHEAD = 256
 """Labels that get their colour before they are used, once there are colours of choice."""
 
+_COLORS_AT_ONCE = 1 << 16
+"""Labels that get it whether they are used or not; of higher ones only those that are there do."""
+
 
 def refusal(image: Image | None, labels: Labels | None, channels: int | None = None) -> str:
     """Why these layers cannot be annotated, in one sentence; empty if they can.
@@ -100,6 +103,7 @@ class Site:
         self.labels = labels
         self._own_colors = labels.colormap
         self._chosen_colors: dict[int, str] = {}
+        self._colored: set[int] = set()
         self._channels = None if session.channels is None else session.channels.axis
         self.prompts = Prompts(image, clicked, self._channels)
         self.labels.events.paint.connect(self._on_paint)
@@ -112,9 +116,11 @@ class Site:
         return self.image, self.labels, *self.prompts.layers
 
     def close(self) -> None:
-        """Stop listening and take the prompts out of the viewer; the labels stay."""
+        """Stop listening and take out the prompts; the labels stay, in colours of their own."""
         self.labels.events.paint.disconnect(self._on_paint)
         self.labels.events.data.disconnect(self._on_data)
+        if self._chosen_colors:
+            self.labels.colormap = self._own_colors
         self.prompts.close()
         for layer in self.prompts.layers:
             if layer in self._viewer.layers:
@@ -180,15 +186,27 @@ class Site:
             for label, note in self.session.notes.items()
             if note.hidden or note.color
         }
-        if chosen == self._chosen_colors:
+        known = self._colored.issuperset([self.session.current, *self.session.objects])
+        if chosen == self._chosen_colors and (known or not chosen):
             return
         self._chosen_colors = chosen
         colors = self._own_colors
         if chosen:
-            labels = np.arange(self.session.highest + _COLORS_AHEAD)
+            labels = self._to_color()
             every: dict[Any, Any] = dict(zip(labels.tolist(), colors.map(labels), strict=True))
+            self._colored = set(every)
             colors = DirectLabelColormap(color_dict=every | chosen | {None: colors.map(1)})
         self.labels.colormap = colors
+
+    def _to_color(self) -> np.ndarray:
+        """Labels that get a colour of their own where there are colours of choice."""
+        highest = self.session.highest
+        if highest < _COLORS_AT_ONCE:
+            return np.arange(highest + _COLORS_AHEAD)
+        used = set().union(*(np.unique(part).tolist() for part in self.labels.data))
+        ahead = range(highest, highest + _COLORS_AHEAD)
+        ours = (self.session.current, *self.session.objects)
+        return np.array(sorted({0, *used, *ours, *ahead}))
 
     def expect(self) -> None:
         """Say what the next click will belong to: the current object and the slice shown."""
