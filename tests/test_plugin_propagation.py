@@ -281,6 +281,53 @@ def test_a_session_that_ends_meanwhile_keeps_what_a_cancelled_propagation_found(
     dock.release()
 
 
+def test_a_session_that_ends_keeps_what_a_propagation_has_found_so_far(open_dock: Any) -> None:
+    _, dock = start_up(open_dock)
+    labels = dock.annotator.site.labels
+    dock.annotator.stop()
+    assert dock.wait_idle()
+    assert 5 <= labels.data.any(axis=(1, 2)).sum() < 30
+    dock.labels.choose(labels)
+    assert dock.start()
+    assert len(slices_of(dock)) >= 5
+
+
+def test_deleting_the_object_ends_its_propagation(open_dock: Any) -> None:
+    _, dock = start_up(open_dock)
+    dock.annotator.delete([1])
+    assert dock.wait_idle()
+    assert not dock.annotator.site.labels.data.any()
+    assert not dock.annotator.session.objects
+    dock.annotator.undo()
+    assert len(slices_of(dock)) >= 5
+    dock.annotator.undo()
+    assert slices_of(dock) == [0]
+
+
+def test_renumbering_leaves_an_object_what_was_found_of_it(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(30, 40, 50))
+    viewer.dims.set_point(0, 0)
+    click(dock, 0, 5, 5)
+    dock.annotator.next_object()
+    click(dock, 0, 20, 25)
+    dock.annotator.delete([1])
+    dock.annotator.propagate("up")
+    until(lambda: dock.annotator.propagation.following.done >= 4)
+    dock.annotator.renumber()
+    assert dock.wait_idle()
+    assert len(slices_of(dock)) >= 5
+    assert set(np.unique(dock.annotator.site.labels.data)) == {0, 1}
+
+
+def test_nothing_is_found_of_an_object_that_was_taken_back(open_dock: Any) -> None:
+    _, dock = start_up(open_dock)
+    dock.annotator.undo()
+    dock.cancel_button.click()
+    assert "is gone" in dock.hint.text()
+    assert dock.wait_idle()
+    assert not dock.annotator.site.labels.data.any()
+
+
 def test_layers_removed_meanwhile_do_not_lose_what_was_found(open_dock: Any) -> None:
     viewer, dock = start_up(open_dock)
     with notified("was removed"):

@@ -22,7 +22,6 @@ from napari_fctsfn.plugin.keeping import attach, begin, end, kept_channels, reop
 from napari_fctsfn.plugin.keys import Keys
 from napari_fctsfn.plugin.layers import new_labels
 from napari_fctsfn.plugin.predicting import Predicting
-from napari_fctsfn.plugin.propagation import Propagation
 from napari_fctsfn.plugin.site import Site, refusal
 from napari_fctsfn.plugin.warming import Warming
 from napari_fctsfn.session import Session, SessionError
@@ -54,8 +53,6 @@ class Annotator(Editing):
         The keys that are bound while a session runs.
     finding : Finding
         Objects like those of the slice.
-    propagation : Propagation
-        An object on its way through the stack.
 
     See Also
     --------
@@ -65,7 +62,6 @@ class Annotator(Editing):
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
         super().__init__(viewer, parent)
         self.predicting = Predicting(self)
-        self.propagation = Propagation(self)
         self.finding = Finding(self)
         self.warming = Warming(self)
         self.work = (

@@ -15,6 +15,7 @@ from napari_fctsfn.plugin.layers import camera_of
 from napari_fctsfn.plugin.looking import Looking
 from napari_fctsfn.plugin.masks import label_under_cursor, masks_of
 from napari_fctsfn.plugin.pointing import Pointing
+from napari_fctsfn.plugin.propagation import Propagation
 from napari_fctsfn.plugin.shaping import Shaping
 from napari_fctsfn.session import Refinement, SessionError, Step
 
@@ -38,6 +39,8 @@ class Editing(Bench):
         The mouse over the clicks.
     shaping : Shaping
         Boxes and scribbles.
+    propagation : Propagation
+        Follows an object through slices.
     """
 
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
@@ -45,6 +48,7 @@ class Editing(Bench):
         self.looking = Looking(self)
         self.pointing = Pointing(self, self.looking)
         self.shaping = Shaping(self)
+        self.propagation = Propagation(self)
 
     @property
     def tool(self) -> Tool | None:
@@ -208,6 +212,7 @@ class Editing(Bench):
     def delete(self, labels: Sequence[int]) -> None:
         """Delete objects with their clicks."""
         if labels:
+            self.propagation.leave(labels)
             self.do(lambda site: site.session.delete(labels, site.labels_of))
 
     def delete_all(self) -> None:
@@ -220,6 +225,7 @@ class Editing(Bench):
         """Make objects one, which gets the smallest of their labels."""
         if len(labels) > 1:
             into = min(labels)
+            self.propagation.leave(labels)
             self.do(lambda site: site.session.merge(into, labels, site.labels_of))
 
     def renumber(self) -> None:
@@ -229,7 +235,9 @@ class Editing(Bench):
             others = set(np.unique(site.labels.data).tolist()) - {0}
             return site.session.renumber(site.labels_of, others)
 
-        self.do(change)
+        if self.session is not None:
+            self.propagation.leave(self.session.objects)
+            self.do(change)
 
     def jump(self, label: int) -> None:
         """Go to a slice in which an object is annotated, and look at its middle."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -106,17 +107,24 @@ class Propagation:
         if self.following is not None:
             self._end(self.following, "cancelled")
 
+    def leave(self, labels: Iterable[int]) -> None:
+        """End it as `cancel` does if it follows one of some objects, which become others."""
+        if self.following is not None and self.following.label in labels:
+            self.cancel()
+
     def forget(self) -> None:
-        """End it and drop what it has found, unless it had ended: then that is written at last."""
-        ended, self.following, self._ended = self._ended, None, None
-        if ended is None or (site := ended[0].site).problem():
+        """End it with the session: what it has found is written at last."""
+        following = self.following if self._ended is None else self._ended[0]
+        self.following, self._ended = None, None
+        if following is None or (site := following.site).problem():
             return
-        # the session ends, and the clicks that wait with it
+        # the clicks that wait end with the session, too
         while site.session.busy:
             site.session.drop()
-        with suppress(SessionError):
-            for patch in _propagate(ended[0], _found(ended[0])):
-                site.write(patch)
+        if following.label in site.session.objects and (masks := _found(following)):
+            with suppress(SessionError):
+                for patch in _propagate(following, masks):
+                    site.write(patch)
 
     def give(self) -> bool:
         """Look at the next slice, or write what was found; return whether there was anything."""
@@ -163,6 +171,9 @@ class Propagation:
         if self._ended is None or site is None or site.session.job(site.labels_of) is not None:
             return
         (following, how), self._ended = self._ended, None
+        if following.label not in site.session.objects:
+            bench.tell(f"Object {following.label} is gone, and so is what was found of it.")
+            return
         masks = _found(following)
         said = f"Object {following.label}: {len(masks)} slices found{', ' + how if how else ''}."
         if masks:
