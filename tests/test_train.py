@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt, label
 
 from napari_fctsfn.evaluate import DataSetError
 from napari_fctsfn.models import load_model
@@ -22,8 +22,9 @@ from napari_fctsfn.train import (
     train,
     train_model,
 )
+from napari_fctsfn.train import mixture as mixtures
 from napari_fctsfn.train.losses import boundary_weight, dice_loss, normalized_focal_loss
-from napari_fctsfn.train.mixture import Mixture, Source
+from napari_fctsfn.train.mixture import Mixture, Source, encased
 from napari_fctsfn.train.start import WeightsError, grow
 
 TINY = NetworkConfig(
@@ -213,6 +214,47 @@ def test_crops_hold_an_object_and_depend_on_the_seed_alone(tmp_path, kind):
         assert 0 <= float(crop.image.min()) <= float(crop.image.max()) <= 1
         assert torch.equal(crop.image, again.image)
         assert np.array_equal(crop.truth, again.truth)
+
+
+@pytest.mark.parametrize("level", [20, 128, 235])
+def test_what_is_laid_around_an_object_leaves_it_as_it_was(level):
+    rows, columns = np.mgrid[:96, :96]
+    truth = (rows - 40) ** 2 + (columns - 50) ** 2 < 144
+    image = torch.full((3, 96, 96), 100.0)
+    image[:, torch.from_numpy(truth)] = float(level)
+    away = distance_transform_edt(~truth)
+    for seed in range(30):
+        seen = encased(image, truth, np.random.default_rng(seed))
+        assert torch.equal(seen, encased(image, truth, np.random.default_rng(seed)))
+        assert seen.dtype == torch.float32
+        assert 0 <= float(seen.min()) <= float(seen.max()) <= 255
+        assert torch.equal(seen[0], seen[2])
+        changed = np.abs(seen[0].numpy() - image[0].numpy()) > 0.5
+        assert changed.any()
+        assert not changed[binary_erosion(truth, iterations=6)].any()
+        assert not changed[away > 50].any()
+        # One thing that lies around the object and touches it.
+        assert label(changed | truth)[1] == 1
+        assert np.abs(seen[0].numpy()[changed & (away > 2)] - level).max() > 20
+
+
+def test_only_grey_whole_objects_are_laid_into_something(tmp_path, monkeypatch):
+    monkeypatch.setattr(mixtures, "_ENCASED", 1.0)
+    seen = []
+    monkeypatch.setattr(mixtures, "encased", lambda image, truth, rng: seen.append(truth) or image)
+    make_set(tmp_path / "grey")
+    make_set(tmp_path / "colour")
+    for path in (tmp_path / "colour" / "images").iterdir():
+        grey = np.asarray(Image.open(path))
+        Image.fromarray(np.stack([grey, grey // 2, grey], axis=-1)).save(path)
+    for name, expected in (("grey", True), ("colour", False)):
+        seen.clear()
+        crops = [
+            Mixture(tmp_path, {name: 1.0}, 64).draw(np.random.default_rng(seed))
+            for seed in range(30)
+        ]
+        assert len(seen) >= expected * sum(not crop.close for crop in crops)
+        assert bool(seen) is expected
 
 
 def test_nothing_is_learned_where_labels_are_void_or_a_border_band(tmp_path):

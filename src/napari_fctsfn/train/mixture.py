@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, binary_erosion
+from scipy.ndimage import (
+    binary_dilation,
+    binary_erosion,
+    center_of_mass,
+    distance_transform_edt,
+    gaussian_filter,
+)
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample
 
@@ -58,6 +64,13 @@ _SMALLEST_OBJECT = 30
 
 _CLOSE = 0.15
 """Share of the crops that show only a part of the object, around a place on its border."""
+
+_ENCASED = 0.15
+"""Share of the crops of whole objects in grey pictures where something is laid around the object.
+
+Cords lie in fluid, nuclei in cytoplasm, axons in myelin: the thing that is clicked on is meant, not
+what holds it.
+"""
 
 
 @dataclass(frozen=True)
@@ -255,6 +268,8 @@ class Mixture:
         rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
         matrix = rotation * (flip * stretch * side / 2)[None, :]
         image, truth, valid = _resample(picture, mask, centre, matrix, self.size, side)
+        if picture.grey and truth.any() and not close and rng.random() < _ENCASED:
+            image = encased(image, truth, rng)
         return Crop(_appearance(image, picture, photograph, rng), truth, valid, close)
 
 
@@ -290,6 +305,39 @@ def _resample(
     truth, *ignored = grid_sample(areas, exact, mode="bilinear", align_corners=False)[0] > 0.5
     known = inside & ~ignored[0] if ignored else inside
     return image, (truth & known).numpy(), known.numpy()
+
+
+def encased(image: Tensor, truth: NDArray[np.bool_], rng: np.random.Generator) -> Tensor:
+    """A picture in which something of another brightness lies around the object.
+
+    Parameters
+    ----------
+    image : Tensor of float32, shape (3, size, size)
+        Grey, 0..255.
+    truth : array of bool, shape (size, size)
+        The object; never empty.
+    rng : numpy.random.Generator
+        Of how wide it is and where it is widest, how bright, how soft, and how much is seen
+        through it.
+
+    Returns
+    -------
+    Tensor of float32, shape (3, size, size)
+    """
+    width = np.sqrt(truth.sum() / np.pi) * np.exp(rng.uniform(np.log(0.2), np.log(1.2)))
+    centre = center_of_mass(truth)
+    rows, columns = np.ogrid[: truth.shape[0], : truth.shape[1]]
+    bearing = np.arctan2(rows - centre[0], columns - centre[1])
+    for turns in (1, 2, 3):  # Wider towards one side, then oval, then three-cornered.
+        turned = np.cos(turns * bearing + rng.uniform(-np.pi, np.pi))
+        width = width * (1 + rng.uniform(0, 0.8 / turns) * turned)
+    away = distance_transform_edt(~truth)
+    case = gaussian_filter(((away > 0) & (away <= width)).astype(np.float32), rng.uniform(0.3, 1.5))
+    level = float(image[0][torch.from_numpy(truth)].median())
+    end = 255.0 if rng.random() > level / 255 else 0.0
+    tone = level + (end - level) * rng.uniform(0.4, 1.0)
+    through = rng.uniform(0.0, 0.3)
+    return image + torch.from_numpy(case) * (1 - through) * (tone - image)
 
 
 def _appearance(
