@@ -311,6 +311,27 @@ def answers(monkeypatch: Any) -> Any:
     return give
 
 
+def test_an_export_is_proposed_beside_the_image(
+    open_dock: Any, monkeypatch: Any, tmp_path: Path
+) -> None:
+    proposed = []
+
+    def ask(_parent: Any, _title: str, usual: str, _pattern: str) -> tuple[str, str]:
+        proposed.append(usual)
+        return "", ""
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", ask)
+    viewer, dock = open_dock(grey(40, 50))
+    dock.export_button.ask("coco")
+    tifffile.imwrite(tmp_path / "cells.tif", grey(40, 50))
+    (image,) = viewer.open(str(tmp_path / "cells.tif"), plugin="napari")
+    dock.image.choose(image)
+    dock.labels.choose(None)
+    assert dock.start()
+    dock.export_button.ask("coco")
+    assert proposed == ["image_labels.json", str(tmp_path / "cells_labels.json")]
+
+
 @pytest.mark.parametrize("yes", [False, True])
 @pytest.mark.parametrize(("kind", "ending"), [("ome_tiff", ".ome.tif"), ("ome_zarr", ".ome.zarr")])
 def test_an_export_that_the_dialog_did_not_ask_about_is_not_replaced_unasked(

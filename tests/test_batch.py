@@ -494,6 +494,25 @@ def test_files_of_an_earlier_run_of_a_failed_image_are_named(folder, model):
     assert "earlier run" not in reasons[str(folder / "images" / "p1.png")]
 
 
+@pytest.mark.parametrize(
+    ("clicks", "missing", "message"),
+    [
+        ({"from": "files"}, "images/p1_clicks.json", "p1.png has no click file"),
+        ({"from": "masks", "path": "{stem}.png"}, None, "p1.png is not there"),
+        ({"from": "session", "folder": "{stem}"}, None, "p1.png has no session"),
+    ],
+)
+def test_a_dry_run_tells_what_is_missing(folder, model, clicks, missing, message):
+    if missing:
+        Path(missing).unlink()
+    output = run(a_job(model, clicks=clicks, outputs={"folder": "out"}), "--dry-run", status=3)
+    assert "p1.png: cannot be done: " in output
+    assert message in output
+    to_do = 2 if missing else 0
+    assert f"{to_do} of 3 images to do, {3 - to_do} cannot be done" in output
+    assert not Path("out").exists()
+
+
 def test_files_of_others_are_not_overwritten_unless_told(folder, model):
     Path("out").mkdir()
     Path("out/p1_labels.tif").write_bytes(b"precious")

@@ -117,7 +117,7 @@ def test_channels_are_kept_with_the_session(
     viewer.add_image(image)
     again = AnnotateDock(viewer)
     assert again.wait_idle()
-    again.reopen_button.click()
+    again.reopening.last_button.click()
     assert again.wait_idle()
     assert again.annotator.session.channels == channels
     assert again.channels.choice == (0, (2, 0))

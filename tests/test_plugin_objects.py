@@ -9,6 +9,7 @@ import pytest
 from in_window import cells, click, grey, notified
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QIcon
+from qtpy.QtTest import QTest
 from skimage.color import rgb2lab
 
 from napari_fctsfn.plugin import AnnotateDock
@@ -166,6 +167,45 @@ def test_a_protected_object_is_closed_to_clicks_and_brush(open_dock: Any) -> Non
     dock.objects.actions_of["Protect"][0]()
     labels.paint((8, 12), 0)
     assert labels.data[8, 12] == 0
+
+
+def test_what_is_painted_after_next_object_is_an_object_of_its_own(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    click(dock, 8, 12)
+    dock.annotator.next_object()
+    labels = dock.annotator.site.labels
+    assert labels.selected_label == 2
+    labels.brush_size = 5
+    labels.paint((30, 30), 2)
+    assert dock.wait_idle()
+    assert [row[0] for row in cells(dock)] == [1, 2]
+    dock.annotator.next_object()
+    assert dock.annotator.session.current == 3
+    click(dock, 30, 40)
+    assert set(np.unique(labels.data)) == {0, 1, 2, 3}
+    # with napari's own key for a new label
+    labels.selected_label = 9
+    labels.paint((5, 40), 9)
+    assert dock.wait_idle()
+    assert [row[0] for row in cells(dock)] == [1, 2, 3, 9]
+
+
+def test_the_brush_of_new_labels_fits_the_picture(open_dock: Any) -> None:
+    for shape, brush in (((52, 60), 2), ((8, 900), 1), ((600, 400), 10), ((30, 200, 220), 10)):
+        _, dock = open_dock(grey(*shape))
+        assert dock.annotator.site.labels.brush_size == brush
+
+
+def test_the_delete_key_deletes_what_is_chosen_in_the_table(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    for place in ((8, 12), (30, 30)):
+        click(dock, *place)
+        dock.annotator.next_object()
+    dock.objects.choose([2])
+    QTest.keyClick(dock.objects.view, Qt.Key.Key_Delete)
+    assert [row[0] for row in cells(dock)] == [1]
+    dock.annotator.undo()
+    assert [row[0] for row in cells(dock)] == [1, 2]
 
 
 # Machado, Oliveira & Fernandes (TVCG 2009), severity 1: protanopia, deuteranopia, tritanopia

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 from in_window import click, grey, notified
+from npe2 import PluginManager
 
 from napari_fctsfn.plugin import AnnotateDock
 from napari_fctsfn.session import ledger, open_session
@@ -89,9 +90,9 @@ def test_what_a_crash_left_behind_is_reopened(open_dock: Any, isolated_home: Pat
     viewer.add_image(image, name="the same under another name")
     again = AnnotateDock(viewer)
     assert again.wait_idle()
-    assert again.reopen_button.isVisibleTo(again)
+    assert again.reopening.last_button.isVisibleTo(again)
     assert "Reopen last session goes on" in again.hint.text()
-    again.reopen_button.click()
+    again.reopening.last_button.click()
     assert again.wait_idle()
     site = again.annotator.site
     assert (site.labels.data == labels).all()
@@ -104,6 +105,77 @@ def test_what_a_crash_left_behind_is_reopened(open_dock: Any, isolated_home: Pat
     assert not site.labels.data.any()
     assert again.annotator.session.current == 1
     again.close()
+
+
+def test_all_sessions_of_an_image_can_be_gone_on_with_beside_another_image(
+    open_dock: Any, tmp_path: Path
+) -> None:
+    viewer, dock = open_dock(grey(40, 50), start=False)
+    for name in ("a.tif", "b.tif"):
+        tifffile.imwrite(tmp_path / name, grey(40, 50) + ord(name[0]) % 2)
+
+    def opened(name: str) -> Any:
+        (image,) = viewer.open(str(tmp_path / name), plugin="napari")
+        dock.image.choose(image)
+        return image
+
+    first = opened("a.tif")
+    for places in ([(10, 12), (30, 30)], [(20, 20)]):
+        dock.labels.choose(None)
+        assert dock.start()
+        for place in places:
+            click(dock, *place)
+            dock.annotator.next_object()
+    viewer.layers.clear()
+    opened("b.tif")
+    assert not dock.reopening.isVisibleTo(dock)
+    assert dock.start()
+    click(dock, 10, 12)
+    other = dock.annotator.site.labels
+    again = opened("a.tif")
+    assert again is not first
+    assert dock.reopening.isVisibleTo(dock)
+    assert "Reopen last session goes over to “a”" in dock.hint.text()
+    dock.reopening.earlier_button.menu().aboutToShow.emit()
+    latest, earlier = dock.reopening.earlier_button.menu().actions()
+    assert ", 2 steps (" in latest.text()
+    assert ", 4 steps (" in earlier.text()
+    earlier.trigger()
+    assert dock.wait_idle()
+    assert sorted(dock.annotator.session.objects) == [1, 2]
+    assert dock.annotator.site.image is again
+    assert other in viewer.layers
+    # what is open in this viewer is not offered again
+    dock.image.choose(other_image := viewer.layers["b"])
+    assert dock.labels.layer is other
+    dock.labels.choose(None)
+    assert not dock.reopening.isVisibleTo(dock)
+    assert other_image in viewer.layers
+
+
+def test_a_sessions_folder_is_opened_by_its_header_and_nothing_else_is_claimed(
+    open_dock: Any, isolated_home: Path, tmp_path: Path
+) -> None:
+    viewer, dock = open_dock(grey(40, 50))
+    click(dock, 10, 12)
+    labels = dock.annotator.site.labels.data.copy()
+    dock.release()
+    viewer.layers.clear()
+    (folder,) = (isolated_home / "sessions").iterdir()
+    (layer,) = viewer.open(str(folder / "session.json"), plugin="napari-fctsfn")
+    assert (layer.data == labels).all()
+    viewer.add_image(grey(40, 50), name="cells")
+    again = AnnotateDock(viewer)
+    assert again.wait_idle()
+    again.labels.choose(layer)
+    assert again.start()
+    assert sorted(again.annotator.session.objects) == [1]
+    again.close()
+    for name in ("cells.tif", "cells.png", "other.json"):
+        tifffile.imwrite(tmp_path / name, grey(40, 50))
+    for path in (tmp_path / "cells.tif", tmp_path / "cells.png", tmp_path / "other.json", tmp_path):
+        readers = PluginManager.instance().iter_compatible_readers([str(path)])
+        assert "napari-fctsfn" not in {reader.plugin_name for reader in readers}
 
 
 def test_the_session_of_another_image_is_not_reopened(open_dock: Any) -> None:
@@ -140,7 +212,7 @@ def test_the_next_image_is_the_next_file_that_is_not_annotated(
     assert dock.annotator.site.image.source.path == str(tmp_path / "cells1.tif")
     assert not image.visible
     # the session of a file of another name and the same shape is not offered
-    assert not dock.reopen_button.isVisibleTo(dock)
+    assert not dock.reopening.last_button.isVisibleTo(dock)
     click(dock, 20, 20)
     assert dock.next_image()  # not the second, which has a session
     assert dock.wait_idle()

@@ -76,6 +76,25 @@ def test_a_prediction_is_a_pure_function(predictor, picture):
     assert all(same(a, b) for a, b in zip(steps, other.replay(CLICKS), strict=True))
 
 
+def test_clicks_on_the_background_alone_find_nothing_and_do_not_hold_back_what_follows(
+    predictor, picture
+):
+    predictor.set_image(picture, key="picture")
+    negative, positive = Click(100, 20, False), Click(40, 50)
+    nothing = predictor.predict(Clicks([negative, Click(10, 10, False)]))
+    assert not nothing.full_probability().any()
+    assert not nothing.mask.any()
+    assert np.isnan(nothing.quality)
+    clicks = Clicks([negative, positive])
+    found = predictor.predict(clicks, predictor.predict(clicks[:1]))
+    assert same(found, predictor.predict(clicks))
+    assert found.full_mask()[40, 50]
+    assert not found.full_mask()[100, 20]
+    drawn = np.zeros(picture.shape, dtype=bool)
+    drawn[60:140, 5:80] = True
+    assert predictor.predict(clicks[:1], drawn).probability.any()
+
+
 def test_a_previous_mask_may_be_an_array(predictor, picture):
     """Its probability is not known then, so nothing is drawn to it."""
     predictor.set_image(picture)

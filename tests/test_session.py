@@ -356,6 +356,29 @@ def test_a_slice_that_was_only_painted_belongs_to_the_object() -> None:
     assert bench.state() == start
 
 
+def test_what_is_painted_with_a_free_label_is_an_object() -> None:
+    bench = Bench()
+    bench.labels[0, 15:18, 15:18] = 1  # drawn by somebody before
+    bench.session = session = Session(SHAPE, RANGE, highest=1)
+    session.observe(Z0, bench.labels[0])
+    assert session.current == 2
+    bench.labels[0, 2:6, 2:6] = 2
+    bench.labels[0, 2:6, 10:14] = 7
+    bench.labels[0, 15, 15] = 0
+    session.observe(Z0, bench.labels[0])
+    assert sorted(session.objects) == [2, 7]
+    assert session.objects[2][Z0].given == Mask.of(bench.labels[0] == 2, SHAPE[1:])
+    painted = bench.labels.copy()
+    assert session.next_object() == 8
+    bench.click(Z0, 12, 4)
+    assert ((bench.labels == 8) == (bench.labels != painted)).all()
+    bench.undo()
+    bench.undo()
+    bench.undo()
+    assert sorted(session.objects) == []
+    assert sorted(np.unique(bench.labels)) == [0, 1]
+
+
 def test_an_answer_that_comes_late_is_not_held_against_another_slice() -> None:
     bench = Bench()
     bench.click(Z0, 5, 5)

@@ -2,7 +2,7 @@
 
 from napari_fctsfn.batch.job import Job, JobError, parse_job, read_job, schema, write_job
 from napari_fctsfn.batch.run import Plan, Summary, execute, finish, plan
-from napari_fctsfn.batch.task import Entry, Task, run_task
+from napari_fctsfn.batch.task import Entry, Task, lacking, run_task
 
 __all__ = [
     "Entry",
@@ -13,6 +13,7 @@ __all__ = [
     "Task",
     "execute",
     "finish",
+    "lacking",
     "parse_job",
     "plan",
     "read_job",

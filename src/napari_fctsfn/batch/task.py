@@ -173,6 +173,15 @@ def task_key(task: Task) -> str:
     return found.hexdigest()
 
 
+def lacking(task: Task) -> str:
+    """What an image cannot be done without and is not there; empty if nothing is known to lack."""
+    try:
+        needed = [task.path, *_click_files(task.parsed(), Path(task.base), task.path)]
+    except InputError as error:
+        return str(error)
+    return next((f"{path} is not there" for path in needed if not path.exists()), "")
+
+
 def run_task(task: Task) -> Entry:
     """Segment an image and write what the job wants; an error is part of the entry.
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from napari_fctsfn.cli.errors import Debug
 from napari_fctsfn.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_fctsfn.batch import Plan
 
 
 def batch(
@@ -55,10 +58,7 @@ def batch(
     if planned.warning:
         typer.echo(planned.warning, err=True)
     if dry_run:
-        for task in planned.tasks:
-            state = "done before" if task.image in planned.kept else "to do"
-            typer.echo(f"{task.image}: {state}")
-        typer.echo(f"{len(planned.pending)} of {len(planned.tasks)} images to do")
+        _foretell(planned)
         return
     began = time.perf_counter()
     entries = []
@@ -77,4 +77,22 @@ def batch(
         f"{summary.failed} failed"
     )
     if summary.failed:
+        raise typer.Exit(3)
+
+
+def _foretell(planned: Plan) -> None:
+    """Say of every image what would become of it."""
+    from napari_fctsfn.batch import lacking
+
+    wanting = 0
+    for task in planned.tasks:
+        state = "done before"
+        if task.image not in planned.kept:
+            wrong = lacking(task)
+            wanting += bool(wrong)
+            state = f"cannot be done: {wrong}" if wrong else "to do"
+        typer.echo(f"{task.image}: {state}")
+    to_do = len(planned.pending) - wanting
+    typer.echo(f"{to_do} of {len(planned.tasks)} images to do, {wanting} cannot be done")
+    if wanting:
         raise typer.Exit(3)

@@ -43,7 +43,7 @@ from napari_fctsfn.plugin.sections import Scrolling, section
 from napari_fctsfn.plugin.status import hint, status
 from napari_fctsfn.plugin.tasks import Choices, ModelChoice, list_model_choices
 from napari_fctsfn.plugin.telling import Docked
-from napari_fctsfn.plugin.tools import FindRow, ToolRow
+from napari_fctsfn.plugin.tools import FindRow, ReopenRow, ToolRow
 
 if TYPE_CHECKING:
     from napari_fctsfn.stack import Direction
@@ -94,9 +94,8 @@ class AnnotateDock(Docked):
         self.start_button.setToolTip("Annotate what is chosen above; objects that exist stay")
         self.resume_button = QPushButton("Resume")
         self.resume_button.setToolTip("Put the layers back that were removed, and go on")
-        self.reopen_button = QPushButton("Reopen last session")
-        self.reopen_button.clicked.connect(self.reopen)
-        self._left_behind: Path | None = None
+        self.reopening = ReopenRow(self._reopen)
+        self._left_behind: list[Path] = []
         self._start_when_ready = False
         # layers that are put in are active for a moment: look once all are where they belong
         self._follow = single_shot(self, 0, self._on_active)
@@ -207,9 +206,12 @@ class AnnotateDock(Docked):
 
     def reopen(self) -> bool:
         """Go on where the last session of the chosen image ended; return whether that worked."""
-        if self.image.layer is None or self._left_behind is None:
+        return bool(self._left_behind) and self._reopen(self._left_behind[0])
+
+    def _reopen(self, folder: Path) -> bool:
+        if self.image.layer is None:
             return False
-        worked = self.annotator.reopen(self.image.layer, self._left_behind)
+        worked = self.annotator.reopen(self.image.layer, folder)
         self._show_site()
         return worked
 
@@ -276,7 +278,7 @@ class AnnotateDock(Docked):
         column.addWidget(self.setup)
         column.addWidget(self.start_button)
         column.addWidget(self.resume_button)
-        column.addWidget(self.reopen_button)
+        column.addWidget(self.reopening)
         column.addWidget(self.status)
         column.addWidget(self.hint)
         column.addWidget(self.kinds)
@@ -362,7 +364,7 @@ class AnnotateDock(Docked):
 
     def _on_image(self) -> None:
         self.labels.choose(annotated(self.image.layer, self.labels.layers))
-        self._left_behind = left_behind(self.image.layer)
+        self._left_behind = left_behind(self.image.layer, self.labels.layers)
         self.channels.offer(self.image.layer)
         for widget in (self.channels_label, self.channels):
             widget.setVisible(self.channels.useful)
@@ -442,12 +444,8 @@ class AnnotateDock(Docked):
         if self._start_when_ready and self.start_button.isEnabled() and annotator.assistant.ready:
             self._start_when_ready = False
             self.start()
-        kept = self._left_behind
-        self.reopen_button.setVisible(
-            kept is not None and session is None and self.labels.layer is None
-        )
-        self.reopen_button.setEnabled(self.start_button.isEnabled())
-        self.reopen_button.setToolTip(f"Objects and clicks of {kept.name if kept else ''}")
+        kept = [] if anew or self.labels.layer is not None else self._left_behind
+        self.reopening.offer(kept, self.start_button.isEnabled())
         self.kinds.setEnabled(working)
         self.undo_button.setEnabled(session is not None and session.history.can_undo)
         self.redo_button.setEnabled(session is not None and session.history.can_redo)
@@ -459,8 +457,7 @@ class AnnotateDock(Docked):
         self.objects.setEnabled(working)
         self.export_button.setEnabled(working and not self.export_button.busy)
         self.objects.refresh()
-        resumable = self.reopen_button.isVisibleTo(self)
-        self.hint.setText(hint(annotator, self.image.layer, resumable))
+        self.hint.setText(hint(annotator, self.image.layer, bool(kept)))
         self.status.setText(status(annotator))
 
 

@@ -65,8 +65,10 @@ class ExportButton(QPushButton):
         if site is None:
             return
         _, ending, pattern = _KINDS[kind]
-        usual = f"{Path(site.image.name).stem}_labels{ending}"
-        path, _ = QFileDialog.getSaveFileName(self, "Export", usual, pattern)
+        usual = Path(f"{Path(site.image.name).stem}_labels{ending}")
+        if site.image.source.path:
+            usual = Path(site.image.source.path).parent / usual
+        path, _ = QFileDialog.getSaveFileName(self, "Export", str(usual), pattern)
         if path:
             whole = with_ending(path, ending)
             if self._agreed(site.image, Path(path), whole):

@@ -16,8 +16,11 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 
 def session_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None:
-    """A reader for the folder of a session; None for any other path."""
-    if isinstance(path, str) and (Path(path) / "session.json").is_file():
+    """A reader for the ``session.json`` of a session's folder; None for any other path.
+
+    Nothing else is claimed: napari asks which plugin shall open what several of them claim.
+    """
+    if isinstance(path, str) and Path(path).name == "session.json":
         return read_session
     return None
 
@@ -28,7 +31,7 @@ def read_session(path: str) -> list[LayerData]:
     Parameters
     ----------
     path : str
-        Its folder.
+        Of ``session.json`` in its folder.
 
     Returns
     -------
@@ -42,7 +45,7 @@ def read_session(path: str) -> list[LayerData]:
     """
     from napari_fctsfn.session import open_session, read_header
 
-    folder = Path(path)
+    folder = Path(path).parent
     name = read_header(folder).image.name
     opened = open_session(folder)
     opened.journal.close()

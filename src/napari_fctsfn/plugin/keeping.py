@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,10 +23,11 @@ from napari_fctsfn.session import (
     SessionError,
     annotated_files,
     is_empty,
-    last_session,
     new_session_folder,
     open_session,
+    progress_of,
     read_header,
+    sessions_of,
 )
 
 if TYPE_CHECKING:
@@ -48,13 +50,22 @@ def annotated(image: Image | None, labels: Iterable[Labels]) -> Labels | None:
     return None
 
 
-def left_behind(image: Image | None) -> Path | None:
-    """The newest session that may be of this image and that none of the viewer's labels has."""
+def left_behind(image: Image | None, labels: Iterable[Labels]) -> list[Path]:
+    """The sessions that may be of this image and that none of some labels has, newest first."""
     if image is None:
-        return None
+        return []
     data = full_data(image)
     shape = tuple(int(n) for n in data.shape)
-    return last_session(shape, np.dtype(data.dtype).name, str(image.source.path or ""))
+    shown = {layer.metadata.get(METADATA) for layer in labels}
+    kept = sessions_of(shape, np.dtype(data.dtype).name, str(image.source.path or ""))
+    return [folder for folder in kept if str(folder) not in shown]
+
+
+def told(folder: Path) -> str:
+    """A session in words: when something was last done in it, and how much in all."""
+    steps, when = progress_of(folder)
+    time = dt.datetime.fromtimestamp(when, dt.UTC).astimezone().strftime("%x %H:%M")
+    return f"{time}, {steps} step{'' if steps == 1 else 's'} ({folder.name})"
 
 
 def next_file(image: Image) -> Path:

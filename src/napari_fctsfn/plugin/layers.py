@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 TRANSFORMS = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 """What our layers share with the image, and the events that tell of its changes."""
 
+_BRUSHES = 20
+"""A new layer's brush goes at least so often into the shorter side of the picture."""
+
 THICK_POINTS = 16
 """Points clicked in any channel are so near to the middle of all that every channel shows them."""
 
@@ -129,7 +132,10 @@ def new_labels(image: Image, data: np.ndarray | None = None, channels: int | Non
     if data is None:
         data = np.zeros(image_shape(image, channels), dtype=np.uint16)
     name = f"{image.name} objects"
-    return Labels(data, name=name, colormap=object_colors(), **transforms(image, channels))
+    layer = Labels(data, name=name, colormap=object_colors(), **transforms(image, channels))
+    # napari's usual brush paints over all of a small picture with one stroke
+    layer.brush_size = min(layer.brush_size, max(1, min(data.shape[-2:]) // _BRUSHES))
+    return layer
 
 
 def capacity(labels: Labels) -> int:

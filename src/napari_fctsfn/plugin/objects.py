@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
-from qtpy.QtGui import QColor, QFont, QIcon, QPixmap
+from qtpy.QtCore import (  # type: ignore[attr-defined]
+    QAbstractTableModel,
+    QModelIndex,
+    Qt,
+    Signal,
+)
+from qtpy.QtGui import QColor, QFont, QIcon, QKeySequence, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QColorDialog,
@@ -215,6 +220,19 @@ class ObjectModel(QAbstractTableModel):
         return True
 
 
+class _View(QTableView):
+    """A table in which the Delete key means something."""
+
+    delete_pressed = Signal()
+
+    def keyPressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Tell of the Delete key."""
+        if event.matches(QKeySequence.StandardKey.Delete):
+            self.delete_pressed.emit()
+        else:
+            super().keyPressEvent(event)
+
+
 class ObjectTable(QWidget):
     """The table with its buttons; everything on it calls a method of the annotator.
 
@@ -232,11 +250,12 @@ class ObjectTable(QWidget):
         # once the table is as high as it will be
         self._scroll = single_shot(self, 0, self._scroll_to_chosen)
         self.model = ObjectModel(annotator, self)
-        self.view = QTableView()
+        self.view = _View()
         self.view.setModel(self.model)
         self.view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.view.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.view.customContextMenuRequested.connect(self._on_menu)
+        self.view.delete_pressed.connect(self._delete)
         self.view.setMinimumHeight(120)
         self.view.setWordWrap(False)
         # napari's boxes are dark on dark until they are ticked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from napari.layers import Image
@@ -40,8 +41,9 @@ def status(annotator: Annotator) -> str:
         last = annotator.last
         # the network knows nothing of masks that are made in another way
         knows = assistant.replayer.predictor.card.knows_quality and session.refinement == USUAL
-        if knows and last.prediction is not None and not _finished_there(annotator.site, plane):
-            parts.append(f"IoU about {last.prediction.quality:.2f}")
+        quality = math.nan if last.prediction is None else last.prediction.quality
+        if knows and not math.isnan(quality) and not _finished_there(annotator.site, plane):
+            parts.append(f"IoU about {quality:.2f}")
         parts.append(f"{last.seconds * 1000:.0f} ms on {last.device}")
     else:
         parts.append(f"{assistant.replayer.predictor.device}")
@@ -75,11 +77,11 @@ def hint(annotator: Annotator, chosen: Image | None, resumable: bool) -> str:
         return annotator.problem
     if session is None or site is None:
         return _first(annotator, chosen is not None, resumable)
-    said = _warning(annotator, site, chosen) or _drawing(annotator, site)
+    said = _warning(annotator, site, chosen, resumable) or _drawing(annotator, site)
     return said or _next_click(site, annotator.source.plane())
 
 
-def _warning(annotator: Annotator, site: Site, chosen: Image | None) -> str:
+def _warning(annotator: Annotator, site: Site, chosen: Image | None, resumable: bool) -> str:
     """What the annotator should know before the next click; empty if nothing."""
     if site.journal is not None and site.journal.error:
         return (
@@ -87,9 +89,15 @@ def _warning(annotator: Annotator, site: Site, chosen: Image | None) -> str:
             "tried again with every step."
         )
     if chosen is not None and chosen != site.image:
+        further = (
+            f"Reopen last session goes over to “{chosen.name}” and what was done there, Start "
+            "begins it anew"
+            if resumable
+            else f"press Start to go over to “{chosen.name}”"
+        )
         return (
-            f"“{site.image.name}” is being annotated: press Start to go over to “{chosen.name}”, "
-            "or Object to go on here; the objects here stay."
+            f"“{site.image.name}” is being annotated: {further}, or Object goes on here; the "
+            "objects here stay."
         )
     if annotator.told:
         return annotator.told
@@ -138,12 +146,12 @@ def _next_click(site: Site, plane: Plane | None) -> str:
             f"change. Undo it, or go on with object {there} by {native('take_up_pointed')}, the "
             f"mouse over it."
         )
-    if not len(clicks.positive):
+    annotation = session.objects.get(session.current, {}).get(plane)
+    if not clicks.positive and (annotation is None or annotation.mask.empty):
         return (
             f"These clicks say what object {session.current} is not: press {_switch()} and click "
             "on the object."
         )
-    annotation = session.objects.get(session.current, {}).get(plane)
     boxed = annotation is not None and annotation.box is not None
     if len(clicks.negative) > 2 and not clicks[-1].positive and not boxed:
         return (

@@ -1,13 +1,16 @@
-"""Rows of buttons: what the annotator prompts with, and what becomes of proposals."""
+"""Rows of buttons: how to go on, what the annotator prompts with, what becomes of proposals."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QMenu, QPushButton, QToolButton, QWidget
+
+from napari_fctsfn.plugin.keeping import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from napari_fctsfn.plugin.annotate import Annotator
     from napari_fctsfn.plugin.shaping import Tool
@@ -20,6 +23,49 @@ _TOOLS: dict[Tool, tuple[str, str]] = {
         "Drag along the object or the background: a few clicks at once",
     ),
 }
+
+
+class ReopenRow(QWidget):
+    """Goes on with the last session of an image, or with one before it.
+
+    Parameters
+    ----------
+    reopen : callable
+        Given the folder of the session that is asked for.
+    """
+
+    def __init__(self, reopen: Callable[[Path], object]) -> None:
+        super().__init__()
+        self._reopen = reopen
+        self.offered: list[Path] = []
+        self.last_button = QPushButton("Reopen last session")
+        self.last_button.clicked.connect(lambda *_: reopen(self.offered[0]))
+        self.earlier_button = QToolButton()
+        self.earlier_button.setText("Earlier…")
+        self.earlier_button.setToolTip("Choose among the sessions that may be of this image")
+        self.earlier_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self._menu = QMenu(self.earlier_button)
+        self._menu.aboutToShow.connect(self._fill)
+        self.earlier_button.setMenu(self._menu)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(6)
+        row.addWidget(self.last_button, 1)
+        row.addWidget(self.earlier_button)
+
+    def offer(self, folders: list[Path], enabled: bool) -> None:
+        """Show what can be gone on with, the newest first; nothing is shown if there is none."""
+        self.setVisible(bool(folders))
+        self.earlier_button.setVisible(len(folders) > 1)
+        if folders and folders != self.offered:
+            self.last_button.setToolTip(told(folders[0]))
+        self.offered = folders
+        self.setEnabled(enabled)
+
+    def _fill(self) -> None:
+        self._menu.clear()
+        for folder in self.offered:
+            self._menu.addAction(told(folder), lambda folder=folder: self._reopen(folder))
 
 
 class ToolRow(QWidget):

@@ -195,7 +195,9 @@ class Predictor:
         Returns
         -------
         Prediction
-            A pure function of image, clicks, `previous`, settings, `keep` and `adjustment`.
+            A pure function of image, clicks, `previous`, settings, `keep` and `adjustment`. Empty,
+            with a quality that is not a number, where no click is on the object and no mask was
+            there: clicks on the background alone say what it is not.
 
         Raises
         ------
@@ -212,6 +214,8 @@ class Predictor:
             clicks.check_inside(current.shape)
             before = _as_region(previous, current.shape)
             seen = previous if isinstance(previous, Prediction) else None
+            if seen is not None and not seen.probability.any():
+                seen = None  # nothing that could be drawn to
             prediction = self._fitting(
                 lambda: self._predict(current, clicks, before, seen, settings, adjustment)
             )
@@ -391,6 +395,8 @@ class Predictor:
         adjustment: Adjustment | None,
     ) -> Prediction:
         window = self._window(current, clicks, before, settings)
+        if before is None and not clicks.positive:
+            return _nothing(window, current.shape)
         look = self._look(current, window, clicks, before, settings, adjustment)
         if before is None and settings.zoom:
             look = self._glance(current, look, clicks, settings)
@@ -420,9 +426,9 @@ class Predictor:
 
         Small things in a large view are seen too coarsely; the glances show them nearer.
         """
-        if len(clicks) != 1:
+        if len(clicks.positive) != 1:
             return look
-        row, column = clicks.pixels()[0]
+        row, column = clicks.positive.pixels()[0]
         point = (int(row), int(column), int(row) + 1, int(column) + 1)
         across = [*windows.sides(look.window), *([2 * settings.extent] if settings.extent else [])]
         glances = [windows.beside(current.shape, point, side, _GLANCE_SIZE) for side in across]
@@ -553,6 +559,12 @@ def window_image(pixels: NDArray[np.float32], window: Window) -> Tensor:
     channels = whole[None] if whole.ndim == 2 else whole.permute(2, 0, 1)
     sized = resize(channels[None], (window.rows, window.columns))
     return sized.clamp(0, 1).expand(-1, 3, -1, -1)
+
+
+def _nothing(window: Window, shape: tuple[int, int]) -> Prediction:
+    """An empty mask of a slice."""
+    seen = np.zeros((window.height, window.width), dtype=np.float32)
+    return Prediction(seen > 0, seen, window.box, shape, math.nan)
 
 
 def _shown(region: Region | None, window: Window) -> Tensor:

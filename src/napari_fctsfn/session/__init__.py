@@ -1,13 +1,14 @@
 """The annotator's document without Qt: objects, clicks, masks, and undo and redo of all of it."""
 
 from napari_fctsfn.session.annotation import Annotation, Note, Replay
-from napari_fctsfn.session.folders import annotated_files, last_session, new_session_folder
+from napari_fctsfn.session.folders import annotated_files, new_session_folder, sessions_of
 from napari_fctsfn.session.identity import ImageIdentity
 from napari_fctsfn.session.journal import (
     Journal,
     Opened,
     is_empty,
     open_session,
+    progress_of,
     read_header,
     read_session,
 )
@@ -40,11 +41,12 @@ __all__ = [
     "box_clicks",
     "clip_box",
     "is_empty",
-    "last_session",
     "new_session_folder",
     "open_session",
+    "progress_of",
     "read_header",
     "read_session",
     "rebuild",
     "scribble_clicks",
+    "sessions_of",
 ]

@@ -36,10 +36,10 @@ def new_session_folder(name: str) -> Path:
     return folder
 
 
-def last_session(shape: tuple[int, ...], dtype: str, source: str = "") -> Path | None:
-    """The newest session, with something done in it, of an image of this shape and type.
+def sessions_of(shape: tuple[int, ...], dtype: str, source: str = "") -> list[Path]:
+    """The sessions, with something done in them, of images of this shape and type; newest first.
 
-    Whether it is really the same image is seen when it is opened.
+    Whether one is really of the same image is seen when it is opened.
 
     Parameters
     ----------
@@ -51,11 +51,12 @@ def last_session(shape: tuple[int, ...], dtype: str, source: str = "") -> Path |
         Path of its file, if it is known: sessions of files of another name are left out.
     """
     name = Path(source).name
-    for folder, image in _sessions():
-        other = Path(image.source).name
-        if (image.shape, image.dtype) == (shape, dtype) and (name == other or not (name and other)):
-            return folder
-    return None
+    return [
+        folder
+        for folder, image in _sessions()
+        if (image.shape, image.dtype) == (shape, dtype)
+        and (not name or Path(image.source).name in (name, ""))
+    ]
 
 
 def annotated_files() -> set[Path]:

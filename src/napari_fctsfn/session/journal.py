@@ -184,6 +184,21 @@ def is_empty(folder: Path) -> bool:
     return not path.exists() or path.stat().st_size == 0
 
 
+def progress_of(folder: Path) -> tuple[int, float]:
+    """How many steps were done in a session, undo and redo among them, and when the last was.
+
+    Returns
+    -------
+    (int, float)
+        Steps, and seconds since 1970; 0 and 0.0 where nothing can be read.
+    """
+    path = folder / _JOURNAL
+    try:
+        return path.read_bytes().count(b"\n"), path.stat().st_mtime
+    except OSError:
+        return 0, 0.0
+
+
 def read_header(folder: Path) -> Header:
     """What a session's folder is of.
 

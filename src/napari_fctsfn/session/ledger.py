@@ -94,7 +94,7 @@ class Ledger:
         self._objects: dict[int, dict[Plane, Annotation]] = {}
         self._notes: dict[int, Note] = {}
         self._refinement = USUAL
-        self._highest = highest
+        self._found = self._highest = highest
         self._seen: tuple[Plane, Labels] | None = None
         self._painted: list[Box] = []
         self._reach: dict[tuple[Plane, int], Box] = {}
@@ -220,14 +220,16 @@ class Ledger:
         patch.apply(seen)
         self._highest = max(self._highest, *patch.labels)
         edits = []
-        for label in patch.labels & self._objects.keys():
-            planes = self._objects[label]
+        for label in sorted(patch.labels - {0}):
+            planes = self._objects.get(label, {})
+            if not planes and label <= self._found:
+                continue  # drawn before the session; `adopt` takes up all of it
             old, mask = planes.get(plane), self._mask(plane, [label], labels, [patch.box])
             if old is not None:
                 new = Annotation(old.clicks, mask, mask, len(old.clicks), old.model)
                 edits.append(Edit(label, plane, old, new))
-            elif planes and not mask.empty:
-                # an object of other slices that somebody has drawn in this one
+            elif not mask.empty:
+                # a new object, or one of other slices, that somebody has drawn in this one
                 edits.append(Edit(label, plane, None, Annotation(Clicks(), mask, mask)))
         self.history.forget_undone()
         brush = Operation("brush", tuple(sorted(patch.labels - {0})), plane)
