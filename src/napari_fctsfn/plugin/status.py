@@ -149,8 +149,8 @@ def _next_click(site: Site, plane: Plane | None) -> str:
     annotation = session.objects.get(session.current, {}).get(plane)
     if not clicks.positive and (annotation is None or annotation.mask.empty):
         return (
-            f"These clicks say what object {session.current} is not: press {_switch()} and click "
-            "on the object."
+            f"These clicks say what object {session.current} is not: click on the object itself, "
+            f"too ({_switch()} switches Object and Background)."
         )
     boxed = annotation is not None and annotation.box is not None
     if len(clicks.negative) > 2 and not clicks[-1].positive and not boxed:

@@ -44,6 +44,7 @@ class ReopenRow(QWidget):
         self.earlier_button.setText("Earlier…")
         self.earlier_button.setToolTip("Choose among the sessions that may be of this image")
         self.earlier_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.earlier_button.setStyleSheet("QToolButton { padding-right: 14px; }")  # its arrow
         self._menu = QMenu(self.earlier_button)
         self._menu.aboutToShow.connect(self._fill)
         self.earlier_button.setMenu(self._menu)
