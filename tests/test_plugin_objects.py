@@ -147,6 +147,8 @@ def test_a_protected_object_is_closed_to_clicks_and_brush(open_dock: Any) -> Non
     click(dock, 8, 12)
     dock.objects.choose([1])
     dock.objects.actions_of["Protect"][0]()
+    model = dock.objects.model
+    assert model.data(model.index(0, 0), Qt.FontRole).italic()
     labels = dock.annotator.site.labels
     before = labels.data.copy()
     with notified("object 1 is protected"):

@@ -296,6 +296,8 @@ class AnnotateDock(Docked):
         frame = QFrame()
         grid = QGridLayout(frame)
         grid.setContentsMargins(0, 0, 0, 0)
+        grid.setColumnStretch(0, 1)
+        grid.setColumnStretch(1, 1)
         grid.addWidget(self.tools, 0, 0, 1, 2)
         grid.addWidget(self.positive_button, 1, 0)
         grid.addWidget(self.negative_button, 1, 1)
@@ -307,8 +309,10 @@ class AnnotateDock(Docked):
         grid.addWidget(self.follow_button, 5, 0)
         grid.addWidget(self.doubt_button, 5, 1)
         grid.addWidget(self.similar, 6, 0, 1, 2)
-        grid.addWidget(self.progress, 7, 0)
-        grid.addWidget(self.cancel_button, 7, 1)
+        waiting = QHBoxLayout()
+        waiting.addWidget(self.progress, 1)
+        waiting.addWidget(self.cancel_button)
+        grid.addLayout(waiting, 7, 0, 1, 2)
         grid.addWidget(section("Mask", self.refine), 8, 0, 1, 2)
         return frame
 

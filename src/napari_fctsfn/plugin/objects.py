@@ -195,9 +195,10 @@ class ObjectModel(QAbstractTableModel):
             states = ("protected", "hidden", "reviewed")
             said = [row.note.name, *(name for name in states if getattr(row.note, name))]
             return ", ".join(filter(None, said)) or column.tip
-        if role == _Role.FontRole and session is not None and row.label == session.current:
+        if role == _Role.FontRole and session is not None:
             font = QFont()
-            font.setBold(True)
+            font.setBold(row.label == session.current)
+            font.setItalic(row.note.protected)
             return font
         return None
 
