@@ -91,7 +91,8 @@ def test_models_are_listed_with_their_cards(dock):
     assert "Refined from: first" in dock.card.text()
     assert "CC BY 4.0" in dock.card.text()
     dock.select("default")
-    assert "clicks to 85 % IoU: grabcut" in dock.card.text()
+    assert "clicks to 85 % IoU: " in dock.card.text()
+    assert "grabcut 2.0" in dock.card.text()
     assert not dock.delete_button.isEnabled()
     assert not dock.rename_button.isEnabled()
 

@@ -298,7 +298,7 @@ def test_a_new_object_begins_with_a_click_on_it(open_dock: Any) -> None:
     assert dock.annotator.polarity is True
     dock.annotator.choose_polarity(False)
     click(dock, 30, 30, positive=False)
-    assert "press T and click on the object" in dock.hint.text()
+    assert "click on the object itself, too (T switches" in dock.hint.text()
     with notified("click on object 2 before going on"):
         dock.next_button.click()
     dock.annotator.choose_polarity(True)
