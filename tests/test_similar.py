@@ -219,6 +219,31 @@ def test_proposals_are_shown_rejected_and_accepted_in_one_step(open_dock: Any) -
     assert dock.annotator.session.current == 5
 
 
+def test_what_is_annotated_meanwhile_is_not_offered_until_that_is_undone(open_dock: Any) -> None:
+    _, dock = open_dock(squares())
+    finding, row = dock.annotator.finding, dock.similar
+    click(dock, 10, 10)
+    dock.annotator.next_object()
+    row.find_button.click()
+    assert dock.wait_idle()
+    assert row.accept_button.text() == "Accept 3"
+    click(dock, 35, 20)
+    assert row.accept_button.text() == "Accept 2"
+    assert len(np.unique(finding.layer.data)) == 3
+    dock.annotator.undo()
+    assert dock.wait_idle()
+    assert row.accept_button.text() == "Accept 3"
+    assert len(np.unique(finding.layer.data)) == 4
+    dock.annotator.redo()
+    assert dock.wait_idle()
+    row.accept_button.click()
+    assert dock.wait_idle()
+    # the square that was clicked on is one object, without a second one on what was left of it
+    labels = dock.annotator.site.labels.data
+    assert len(np.unique(labels)) == 5
+    assert len(np.unique(labels[30:41, 15:26])) == 2
+
+
 def test_proposals_are_dropped_and_a_search_is_cancelled(open_dock: Any, predictor: Any) -> None:
     viewer, dock = open_dock(squares())
     click(dock, 10, 10)

@@ -101,6 +101,8 @@ class Finding:
     under_way : bool
     rejected : set of int
         Numbers of proposals, from 0, that are not to become objects.
+    annotated : set of int
+        Numbers of those of which objects have most by now.
     layer : Labels or None
         Shows the proposals.
     """
@@ -110,14 +112,20 @@ class Finding:
         self.search: Search | None = None
         self.under_way = False
         self.rejected: set[int] = set()
+        self.annotated: set[int] = set()
         self.layer: Labels | None = None
-        self._shown = 0
+        self._compared: tuple[int, int] | None = None
+        bench.changed.connect(self._on_changed)
 
     @property
     def offered(self) -> list[Proposal]:
-        """The proposals that are not rejected."""
+        """The proposals that are neither rejected nor annotated."""
+        return [proposal for _, proposal in self._numbered()]
+
+    def _numbered(self) -> list[tuple[int, Proposal]]:
         every = [] if self.search is None else self.search.proposals
-        return [proposal for n, proposal in enumerate(every) if n not in self.rejected]
+        gone = self.rejected | self.annotated
+        return [(n, proposal) for n, proposal in enumerate(every) if n not in gone]
 
     def start(self) -> None:
         """Search the slice that is shown."""
@@ -168,7 +176,8 @@ class Finding:
         """Drop all proposals."""
         if self.search is not None:
             self._bench.told = ""
-        self.search, self.under_way, self.rejected, self._shown = None, False, set(), 0
+        self.search, self.under_way = None, False
+        self.rejected, self.annotated = set(), set()
         bench, layer, self.layer = self._bench, self.layer, None
         if layer is not None and layer in bench.viewer.layers:
             clicked_on = bench.viewer.layers.selection.active == layer
@@ -241,15 +250,29 @@ class Finding:
         bottom = min(max(p.bbox[2] for p in search.proposals) + 1, shape[0])
         right = min(max(p.bbox[3] for p in search.proposals) + 1, shape[1])
         drawn = np.zeros((bottom - top, right - left), np.uint16)
-        for number, each in enumerate(search.proposals):
-            if number not in self.rejected:
-                box = each.bbox
-                part = drawn[box[0] - top : box[2] - top, box[1] - left : box[3] - left]
-                part[each.mask] = number + 1
+        for number, each in self._numbered():
+            box = each.bbox
+            part = drawn[box[0] - top : box[2] - top, box[1] - left : box[3] - left]
+            part[each.mask] = number + 1
         fresh = self.layer not in self._bench.viewer.layers
         self._bench.looking.place(search.site, self.layer, search.plane, drawn, top, left)
         if fresh:
             self._bench.viewer.layers.selection.active = self.layer
+
+    def _on_changed(self) -> None:
+        """Offer no more what was annotated meanwhile, and offer it again once that is undone."""
+        search, site = self.search, self._bench.site
+        if search is None or site is not search.site:
+            return
+        now = site.session.revision, len(search.proposals)
+        if now == self._compared:
+            return
+        self._compared = now
+        labels = site.labels_of(search.plane)
+        annotated = {n for n, each in enumerate(search.proposals) if _mostly_taken(each, labels)}
+        if annotated != self.annotated:
+            self.annotated = annotated
+            self._show()
 
     def _on_mouse(self, layer: Labels, _event: Any) -> None:
         """Reject the proposal that was clicked on."""
@@ -264,6 +287,12 @@ class Finding:
         self.rejected ^= {number}
         self._show()
         self._bench.changed.emit()
+
+
+def _mostly_taken(proposal: Proposal, labels: np.ndarray) -> bool:
+    """Whether more than half of a proposal belongs to objects."""
+    top, left, bottom, right = proposal.bbox
+    return bool(np.mean(labels[top:bottom, left:right][proposal.mask] != 0) > 0.5)
 
 
 def _full(proposal: Proposal, shape: tuple[int, int]) -> np.ndarray:
