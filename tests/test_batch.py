@@ -30,7 +30,14 @@ from napari_fctsfn.models import ModelCard, load_model, save_model
 from napari_fctsfn.network import NetworkConfig, build_network
 from napari_fctsfn.predict import Normalisation, Predictor, Settings
 from napari_fctsfn.predict.postprocess import beside_others
-from napari_fctsfn.session import ImageIdentity, Journal, Plane, Replayer, Session
+from napari_fctsfn.session import (
+    ImageIdentity,
+    Journal,
+    Plane,
+    Replayer,
+    Session,
+    sessions_directory,
+)
 from napari_fctsfn.stack import guide_clicks
 
 TINY = NetworkConfig(
@@ -323,6 +330,33 @@ def test_a_session_is_replayed_with_another_model(folder, model):
     make_picture(folder / "images" / "p0.png", 9)
     run(job, status=3)
     assert "is a session of" in summary()["failures"][str(folder / "images" / "p0.png")]
+
+
+@pytest.mark.parametrize("kept", [None, "elsewhere"])
+def test_sessions_are_found_by_their_images_where_the_dock_keeps_them(folder, model, kept):
+    own = sessions_directory() if kept is None else folder / kept
+    plane = Plane((None, None))
+    for name, source, column in (
+        ("1 p0", "images/p0.png", 12),
+        ("2 p0", "images/p0.png", 20),
+        ("3 p0", "copies/p0.png", 28),  # a file of that name elsewhere
+        ("1 p1", "copies/p1.png", 16),  # known by its name alone
+        ("4 p0", "images/p0.png", None),  # nothing was done in it
+    ):
+        image = iio.imread(Path("images", Path(source).name))
+        session = Session(image.shape, Normalisation.from_array(image))
+        identity = ImageIdentity.of(name, image, source=str(folder / source))
+        labels = np.zeros(image.shape, np.uint16)
+        with Journal.create(own / name, session, identity, labels):
+            if column is not None:
+                session.edit_clicks(plane, Clicks([Click(10, column)]))
+                mask = np.zeros(image.shape, bool)
+                session.resolve(session.job(lambda _, now=labels: now), mask, labels, "0" * 64)
+    clicks = {"from": "session"} | ({} if kept is None else {"folder": kept})
+    run(a_job(model, clicks=clicks, outputs={"folder": "out"}), status=3)
+    used = [read_clicks(f"out/{stem}_clicks_used.json")[0].click.pixel for stem in ("p0", "p1")]
+    assert used == [(10, 20), (10, 16)]
+    assert f"there is none in {own}" in summary()["failures"][str(folder / "images" / "p2.png")]
 
 
 def test_a_common_range_is_resolved_once_and_written_down(folder, model):

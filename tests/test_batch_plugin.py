@@ -195,6 +195,9 @@ def test_every_way_to_clicks_makes_a_job(folder, make_napari_viewer_proxy):
     assert dock.wait_idle()
     form = dock.form
     form.take_folder(folder)
+    # sessions need no folder: they are those of the Annotate dock
+    form.source.setCurrentIndex(form.source.findData("session"))
+    assert batch.parse_job(form.document()).clicks.folder is None
     form.path.setText("rough/{stem}.tif")
     form.slices.setText("0, 2")
     form.columns.setText("row=y, column=x")

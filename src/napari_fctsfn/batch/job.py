@@ -126,7 +126,11 @@ class FromSession(_Part):
     """The clicks of annotation sessions, replayed."""
 
     source: Literal["session"] = Field(alias="from")
-    folder: str = Field(description="a session's folder; {stem} stands for the image's stem")
+    folder: str | None = Field(
+        None,
+        description="a session's folder, in which {stem} stands for the image's stem, or one with "
+        "sessions in it; by default the one in which the dock keeps them",
+    )
 
 
 ClickSource = Annotated[

@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
-from napari_fctsfn.batch.job import Columns, FromFiles, FromMasks, FromSeeds, FromTable
+from napari_fctsfn.batch.job import (
+    Columns,
+    FromFiles,
+    FromMasks,
+    FromSeeds,
+    FromSession,
+    FromTable,
+)
 from napari_fctsfn.batch.pictures import read_picture, stem_of
 from napari_fctsfn.batch.work import (
     Given,
@@ -30,6 +37,7 @@ from napari_fctsfn.batch.work import (
 from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.predict import Normalisation
+from napari_fctsfn.session import is_session, newest_session, sessions_directory
 from napari_fctsfn.stack import guide_clicks
 
 _Rows = list[tuple[int, Mapping[str, str]]]
@@ -58,6 +66,29 @@ def click_file(source: FromFiles, base: Path, image: Path) -> Path:
 def beside(pattern: str, base: Path, image: Path) -> Path:
     """The path in which ``{stem}`` stands for the stem of an image."""
     return base / pattern.replace("{stem}", stem_of(image))
+
+
+def session_folder(source: FromSession, base: Path, image: Path) -> Path:
+    """The folder of the session of an image.
+
+    It is the one named; or, where a folder of sessions is named or none at all, the newest session
+    of the image's file.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if source.folder is None:
+        within = sessions_directory()
+    else:
+        within = beside(source.folder, base, image)
+        if is_session(within):
+            return within
+    found = newest_session(image, within)
+    if found is None:
+        raise InputError(f"{image.name} has no session: there is none in {within}")
+    return found
 
 
 def from_file(path: Path, pixels: NDArray[Any]) -> Work:

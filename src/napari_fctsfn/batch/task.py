@@ -43,6 +43,7 @@ from napari_fctsfn.batch.sources import (
     from_table,
     labels_like,
     rows_of,
+    session_folder,
 )
 from napari_fctsfn.batch.work import (
     Segmented,
@@ -365,23 +366,19 @@ def _session(
     source: FromSession, base: Path, image: Path, pixels: NDArray[Any], predictor: Predictor
 ) -> tuple[Work, Segmented]:
     from napari_fctsfn.predict.images import is_rgb
-    from napari_fctsfn.session import ImageIdentity, open_session, rebuild
+    from napari_fctsfn.session import ImageIdentity, read_session, rebuild
 
-    folder = beside(source.folder, base, image)
+    folder = session_folder(source, base, image)
     identity = ImageIdentity.of(image.name, pixels, is_rgb(pixels))
-    opened = open_session(folder, identity)
-    try:
-        session = opened.session
-        labels = np.zeros(session.shape, np.min_scalar_type(max(session.objects, default=1)))
-        rebuild(
-            session.objects,
-            lambda plane: pixels[plane.key],
-            session.normalisation,
-            predictor,
-            labels,
-        )
-    finally:
-        opened.journal.close()
+    session, _ = read_session(folder, identity)  # it may be open in napari
+    labels = np.zeros(session.shape, np.min_scalar_type(max(session.objects, default=1)))
+    rebuild(
+        session.objects,
+        lambda plane: pixels[plane.key],
+        session.normalisation,
+        predictor,
+        labels,
+    )
     work: Work = {}
     leading = len(planes_of(pixels)[0])
     for label, planes in sorted(session.objects.items()):
@@ -401,12 +398,8 @@ def _click_files(job: Job, base: Path, image: Path) -> list[Path]:
         case FromMasks() | FromPropagation():
             return [beside(source.path, base, image)]
         case FromSession():
-            folder = beside(source.folder, base, image)
-            files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
-            kept = sorted(path for path in files if path.suffix in (".json", ".jsonl", ".npz"))
-            if not kept:
-                raise InputError(f"{image.name} has no session: there is none in {folder}")
-            return kept
+            files = [p for p in session_folder(source, base, image).iterdir() if p.is_file()]
+            return sorted(path for path in files if path.suffix in (".json", ".jsonl", ".npz"))
         case FromSeeds() | FromTable():
             return []
 

@@ -1,12 +1,19 @@
 """The annotator's document without Qt: objects, clicks, masks, and undo and redo of all of it."""
 
 from napari_fctsfn.session.annotation import Annotation, Note, Replay
-from napari_fctsfn.session.folders import annotated_files, new_session_folder, sessions_of
+from napari_fctsfn.session.folders import (
+    annotated_files,
+    new_session_folder,
+    newest_session,
+    sessions_directory,
+    sessions_of,
+)
 from napari_fctsfn.session.identity import ImageIdentity
 from napari_fctsfn.session.journal import (
     Journal,
     Opened,
     is_empty,
+    is_session,
     open_session,
     progress_of,
     read_header,
@@ -41,12 +48,15 @@ __all__ = [
     "box_clicks",
     "clip_box",
     "is_empty",
+    "is_session",
     "new_session_folder",
+    "newest_session",
     "open_session",
     "progress_of",
     "read_header",
     "read_session",
     "rebuild",
     "scribble_clicks",
+    "sessions_directory",
     "sessions_of",
 ]

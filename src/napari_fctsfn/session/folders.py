@@ -53,21 +53,40 @@ def sessions_of(shape: tuple[int, ...], dtype: str, source: str = "") -> list[Pa
     name = Path(source).name
     return [
         folder
-        for folder, image in _sessions()
+        for folder, image in _sessions(sessions_directory(), _LOOKED_AT)
         if (image.shape, image.dtype) == (shape, dtype)
         and (not name or Path(image.source).name in (name, ""))
     ]
 
 
+def newest_session(image: Path, within: Path) -> Path | None:
+    """The newest session in a folder, with something done in it, of an image's file.
+
+    One of this very file comes before one of a file of its name elsewhere. None if there is none.
+    """
+    namesake = None
+    for folder, of in _sessions(within, None):
+        source = Path(of.source)
+        if source.absolute() == image.absolute():
+            return folder
+        if namesake is None and source.name == image.name:
+            namesake = folder
+    return namesake
+
+
 def annotated_files() -> set[Path]:
     """The files of images that have a session with something done in it."""
-    return {Path(image.source) for _, image in _sessions() if image.source}
+    newest = _sessions(sessions_directory(), _LOOKED_AT)
+    return {Path(image.source) for _, image in newest if image.source}
 
 
-def _sessions() -> Iterator[tuple[Path, ImageIdentity]]:
-    """The newest sessions with something done in them, the newest first, and their images."""
+def _sessions(within: Path, count: int | None) -> Iterator[tuple[Path, ImageIdentity]]:
+    """The sessions in a folder with something done in them, the newest first, and their images.
+
+    So many of its folders are looked at, or all of them.
+    """
     try:
-        folders = sorted(sessions_directory().iterdir(), reverse=True)[:_LOOKED_AT]
+        folders = sorted(within.iterdir(), reverse=True)[:count]
     except OSError:
         return
     for folder in folders:

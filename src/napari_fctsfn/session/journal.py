@@ -178,6 +178,11 @@ class Journal:
         self.close()
 
 
+def is_session(folder: Path) -> bool:
+    """Whether a folder is that of a session."""
+    return (folder / _HEADER).is_file()
+
+
 def is_empty(folder: Path) -> bool:
     """Whether nothing was done in a session."""
     path = folder / _JOURNAL

@@ -48,7 +48,6 @@ class JobForm(QWidget):
         self._kept: dict[str, Any] = {}
         self.images, self.path, self.folder = QLineEdit(), QLineEdit(), QLineEdit()
         self.images.setPlaceholderText("folder/*.tif")
-        self.path.setPlaceholderText("{stem} is the name of the image")
         self.slices = QLineEdit()
         self.slices.setPlaceholderText("0, 12, 30")
         self.columns = QLineEdit()
@@ -106,9 +105,11 @@ class JobForm(QWidget):
         clicks = dict(before) if before.get("from") == name else {"from": name}
         key = SOURCES[name][1]
         if key:
-            if not self.path.text().strip():
+            clicks.pop(key, None)
+            if path := self.path.text().strip():
+                clicks[key] = _absolute(path)
+            elif name != "session":  # without a folder they are those of the dock
                 raise ValueError(f"choose where the {SOURCES[name][2].lower()} are first")
-            clicks[key] = _absolute(self.path.text().strip())
         if name == "seeds":
             clicks["radius"] = self.radius.value()
         if name == "propagate":
@@ -143,7 +144,7 @@ class JobForm(QWidget):
         self.images.setText("; ".join(str(base / p) for p in document["inputs"]["images"]))
         self.source.setCurrentIndex(self.source.findData(clicks["from"]))
         key = SOURCES[clicks["from"]][1]
-        self.path.setText(str(base / clicks[key]) if key else "")
+        self.path.setText(str(base / clicks[key]) if clicks.get(key) else "")
         if clicks["from"] == "files" and clicks.get("folder"):
             clicks["folder"] = str(base / clicks["folder"])
         self.radius.setValue(clicks.get("radius", self.radius.value()))
@@ -158,6 +159,9 @@ class JobForm(QWidget):
         label = self._form.labelForField(self._path_row)
         if label is not None:
             label.setText(SOURCES[name][2])  # type: ignore[attr-defined]
+        self.path.setPlaceholderText(
+            "those of the Annotate dock" if name == "session" else "{stem} is the name of the image"
+        )
         for widget, shown in (
             (self._path_row, bool(SOURCES[name][1])),
             (self.radius, name == "seeds"),
@@ -185,7 +189,7 @@ class JobForm(QWidget):
     def _choose_path(self) -> None:
         if self.source.currentData() == "session":
             path = QFileDialog.getExistingDirectory(self, "Folder of the sessions")
-            self.path.setText(f"{path}/{{stem}}" if path else self.path.text())
+            self.path.setText(path or self.path.text())
         elif self.source.currentData() == "table":
             path, _ = QFileDialog.getOpenFileName(self, "Points table", "", "CSV (*.csv)")
             self.path.setText(path or self.path.text())
