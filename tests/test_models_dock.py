@@ -166,6 +166,18 @@ def test_docks_are_tabs_beside_each_other(dock):
     other.release()
 
 
+def test_docks_that_come_together_are_all_tabs_with_short_names(make_napari_viewer_proxy):
+    window = make_napari_viewer_proxy().window
+    added = [
+        window.add_plugin_dock_widget("napari-fctsfn", name)
+        for name in ("Annotate", "Fine-tune", "Batch", "Models")
+    ]
+    assert all(dock.wait_idle() for _, dock in added)
+    frames = [frame for frame, _ in added]
+    assert set(frames[0].window().tabifiedDockWidgets(frames[0])) == set(frames[1:])
+    assert [frame.windowTitle() for frame in frames] == ["Annotate", "Fine-tune", "Batch", "Models"]
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_models_are_measured_as_evaluation_counts(dock, tmp_path, folder):
     image, labels = picture()

@@ -116,15 +116,22 @@ class Docked(QWidget):
         window, own = self.window(), _frame(self)
         if not isinstance(window, QMainWindow) or own is None:
             return
+        # four of them share a narrow column, and what plugin they are of is seen in them
+        own.setWindowTitle(own.windowTitle().partition(" (")[0])
         area = window.dockWidgetArea(own)
-        for other in window.findChildren(Docked):
-            frame = _frame(other)
-            if other is self or frame is None or frame.isHidden() or frame.isFloating():
-                continue
-            if window.dockWidgetArea(frame) == area:
-                window.tabifyDockWidget(frame, own)
-                own.raise_()
-                return
+        others = [
+            frame
+            for other in window.findChildren(Docked)
+            if (frame := _frame(other)) is not None
+            and frame is not own
+            and not (frame.isHidden() or frame.isFloating())
+            and window.dockWidgetArea(frame) == area
+        ]
+        # docks that come together find those that were settled before them already as tabs
+        if others and not window.tabifiedDockWidgets(own):
+            tabs = [frame for frame in others if window.tabifiedDockWidgets(frame)]
+            window.tabifyDockWidget((tabs or others)[0], own)
+        own.raise_()
 
 
 def _is_fitted(viewer: Viewer) -> bool:
