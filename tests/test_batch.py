@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from typer.testing import CliRunner
 
 from napari_fctsfn import batch
 from napari_fctsfn.batch import run as running
+from napari_fctsfn.batch.sources import from_labels
 from napari_fctsfn.cli import app
 from napari_fctsfn.clicks import Click, ClickRecord, Clicks, read_clicks, write_clicks
 from napari_fctsfn.models import ModelCard, load_model, save_model
 from napari_fctsfn.network import NetworkConfig, build_network
-from napari_fctsfn.predict import Normalisation, Predictor, Settings
+from napari_fctsfn.predict import Channels, Normalisation, Predictor, Settings, SliceView
+from napari_fctsfn.predict.engine import one_thread
 from napari_fctsfn.predict.postprocess import beside_others
 from napari_fctsfn.session import (
     ImageIdentity,
@@ -332,13 +335,36 @@ def test_a_session_is_replayed_with_another_model(folder, model):
     assert "is a session of" in summary()["failures"][str(folder / "images" / "p0.png")]
 
 
+def test_a_session_of_a_channel_is_replayed_on_that_channel(folder, model):
+    image = np.stack([iio.imread("images/p0.png"), iio.imread("images/p1.png")])
+    tifffile.imwrite("two.tif", image, photometric="minisblack")
+    channels = Channels.of(image, 0, (1,))
+    session = Session((1, *image.shape[1:]), Normalisation(0, 1), channels=channels)
+    labels, plane = np.zeros(session.shape, np.uint16), Plane((0, None, None))
+    identity = ImageIdentity.of("two", image, source=str(folder / "two.tif"))
+    seen = SliceView(image, plane.key, channels)
+    with Journal.create(folder / "sessions" / "two", session, identity, labels):
+        session.edit_clicks(plane, Clicks([Click(10, 12)]))
+        replay = session.job(lambda plane: labels[plane.key])
+        with one_thread():
+            predictor = Predictor(load_model(model), "cpu")
+            mask = Replayer(predictor).predict(replay, seen, session.normalisation, 0).full_mask()
+        session.resolve(replay, mask, labels[0], "0" * 64).apply(labels[0])
+    clicks = {"from": "session", "folder": "sessions"}
+    run(a_job(model, inputs={"images": ["two.tif"]}, clicks=clicks, outputs={"folder": "out"}))
+    found = tifffile.imread("out/two_labels.tif")
+    assert (found == np.repeat(labels, 2, axis=0)).all()
+    assert found.any()
+
+
 @pytest.mark.parametrize("kept", [None, "elsewhere"])
 def test_sessions_are_found_by_their_images_where_the_dock_keeps_them(folder, model, kept):
     own = sessions_directory() if kept is None else folder / kept
+    (folder / "link").symlink_to(folder)  # napari was given another path of the same files
     plane = Plane((None, None))
     for name, source, column in (
         ("1 p0", "images/p0.png", 12),
-        ("2 p0", "images/p0.png", 20),
+        ("2 p0", "link/images/p0.png", 20),
         ("3 p0", "copies/p0.png", 28),  # a file of that name elsewhere
         ("1 p1", "copies/p1.png", 16),  # known by its name alone
         ("4 p0", "images/p0.png", None),  # nothing was done in it
@@ -489,6 +515,40 @@ def test_the_job_beside_the_results_runs_from_anywhere(folder, model, monkeypatc
         "../../labels/{stem}.png",
         ".",
     )
+
+
+def test_memory_for_masks_goes_by_their_number_and_not_by_the_largest_label():
+    labels = np.zeros((40, 60), np.uint32)
+    labels[2:9, 3:9], labels[20:30, 30:50] = 4_000_000_000, 7
+    tracemalloc.start()
+    work, given = from_labels(labels, np.zeros((40, 60)), refine=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
+    assert list(work) == [7, 4_000_000_000]
+    assert all((mask == (labels == label)).all() for (label, _), mask in given.items())
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["p0,5,5,0"], "points.csv, line 2: object is '0' and no whole number from 1 on"),
+        (["p0,5,5,3000000000"], "line 2: object is '3000000000' and no whole number"),
+        (["p0,5,5,1", "p0,5,6"], "line 3: object is None and no number"),
+    ],
+)
+def test_objects_of_a_table_are_numbered_from_one(folder, model, rows, message):
+    Path("points.csv").write_text("picture,y,x,object\n" + "\n".join(rows) + "\n")
+    columns = {"row": "y", "column": "x", "image": "picture", "object": "object"}
+    clicks = {"from": "table", "path": "points.csv", "columns": columns}
+    outputs = {"folder": "out", "clicks": False}
+    run(
+        a_job(model, inputs={"images": ["images/p0.png"]}, clicks=clicks, outputs=outputs), status=3
+    )
+    (error,) = summary()["failures"].values()
+    assert message in error
+    assert "earlier run" not in error
+    assert not list(Path("out").glob("p0_*"))
 
 
 def points_table(rows: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from typer.testing import CliRunner
 
 from napari_fctsfn import batch
 from napari_fctsfn.batch.pictures import read_picture
+from napari_fctsfn.batch.task import load_predictor
 from napari_fctsfn.cli import app
 from napari_fctsfn.clicks import Click, ClickRecord, write_clicks
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.models import ModelCard, save_model
+from napari_fctsfn.models import ModelCard, resolve_model, save_model
 from napari_fctsfn.network import NetworkConfig, build_network
 from napari_fctsfn.plugin.batching import commands
+from napari_fctsfn.plugin.batching.form import JobForm
 
 TINY = NetworkConfig(
     interaction_channels=(4, 4, 4, 4, 4),
@@ -215,6 +218,23 @@ def test_every_way_to_clicks_makes_a_job(folder, make_napari_viewer_proxy):
     assert not (folder / "bad.yaml").exists()
 
 
+def test_a_model_file_of_a_job_is_found_wherever_napari_was_started(folder, qtbot, monkeypatch):
+    (folder / "jobs").mkdir()
+    shutil.copy(resolve_model("default"), folder / "jobs" / "mine.safetensors")
+    document = {
+        "version": 1,
+        "inputs": {"images": ["*.png"]},
+        "clicks": {"from": "seeds", "radius": 5},
+        "model": {"name": "mine.safetensors"},
+        "outputs": {"folder": "out"},
+    }
+    monkeypatch.chdir("/")
+    form = JobForm()
+    qtbot.addWidget(form)
+    form.show_document(document, folder / "jobs")
+    assert form.document()["model"]["name"] == str(folder / "jobs" / "mine.safetensors")
+
+
 def test_points_become_the_labels_that_the_shell_makes(folder, viewer):
     shell(folder)
     expected = tifffile.imread(folder / "shell" / "p0_labels.tif")
@@ -245,6 +265,23 @@ def test_labels_are_refined_propagated_and_exported(folder, viewer):
     stack.add_labels(known)
     found = call("propagate_labels", stack)
     assert (found.data[1] == rough).all()
+
+
+def test_a_second_propagation_sees_what_the_image_is_now(folder, monkeypatch):
+    monkeypatch.setattr(commands, "chosen_model", lambda: "default")
+    rows, columns = np.indices((64, 72))
+    far = np.hypot(rows - 30, columns - 34)
+    discs = [np.where(far < radius, 200, 30).astype(np.uint8) for radius in (10, 10, 13)]
+    model = ViewerModel()
+    image = model.add_image(np.stack(discs[:2]))
+    known = model.add_labels(np.stack([discs[0] > 100, discs[0] > 300]).astype(np.uint8))
+    first = call("propagate_labels", model, image=image, labels=known).data
+    image.data[1] = discs[2]
+    second = call("propagate_labels", model, image=image, labels=known).data
+    load_predictor.cache_clear()
+    anew = call("propagate_labels", model, image=image, labels=known).data
+    assert (second == anew).all()
+    assert (second != first).any()
 
 
 @pytest.mark.parametrize(

@@ -458,7 +458,7 @@ def test_no_next_object_before_the_first_click() -> None:
 def test_labels_run_out_with_a_clear_sentence() -> None:
     session = Session(SHAPE, RANGE, highest=254, capacity=255)
     session.edit_clicks(Z0, Clicks([Click(1, 1)]))
-    with pytest.raises(SessionError, match="up to 255"):
+    with pytest.raises(SessionError, match="label 255 is used and the labels hold none above 255"):
         session.next_object()
 
 
@@ -493,6 +493,15 @@ def test_what_is_forgotten_is_predicted_again_to_the_same_mask() -> None:
     for number in range(4):
         remembered.click(Z0, 4 + 4 * number, 6, number != 2)
     assert (bench.labels == remembered.labels).all()
+
+
+def test_what_was_seen_at_another_contrast_is_not_remembered() -> None:
+    bench = Bench()
+    bench.session.edit_clicks(Z0, Clicks([Click(10, 10)]))
+    replay = bench.session.job(lambda plane: bench.labels[plane.key])
+    for seen in (RANGE, replace(RANGE, high=2.0), RANGE, replace(RANGE, high=2.0)):
+        bench.replayer.predict(replay, bench.image[Z0.key], seen, "slice")
+    assert len(bench.predictor.calls) == 2
 
 
 def test_slices_of_other_orientations() -> None:

@@ -20,7 +20,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
 from napari_fctsfn._files import replace_file
 from napari_fctsfn.batch.job import FromFiles, FromMasks, FromSeeds, FromTable, Job
@@ -38,6 +37,7 @@ from napari_fctsfn.batch.sources import (
 from napari_fctsfn.batch.work import Given, Index, Segmented, Work, planes_of, replay
 from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.errors import InputError
+from napari_fctsfn.formats import boxes_of
 from napari_fctsfn.predict import Normalisation, Predictor
 from napari_fctsfn.predict.images import is_rgb
 
@@ -235,9 +235,7 @@ def _owned(chunk: Chunk, labels: NDArray[Any], shape: tuple[int, ...]) -> NDArra
     """
     kept = np.zeros_like(labels)
     top, left = (window.start for window in chunk.region)
-    for label, box in enumerate(find_objects(labels.astype(np.int64)), 1):
-        if box is None:
-            continue
+    for label, box in boxes_of(labels):
         row, column = ((window.start + window.stop - 1) / 2 for window in box)
         if chunk.owns(row + top, column + left):
             if _is_cut(box, chunk, shape):

@@ -303,11 +303,15 @@ def _rounds(
 def _recorded(entries: Iterator[Entry], planned: Plan) -> Iterator[Entry]:
     """The same entries, each written into the manifest first."""
     folder = planned.folder
-    outputs = {task.image: output_names(task) for task in planned.pending}
+    earlier = {
+        task.image
+        for task in planned.pending
+        if any((folder / name).exists() for name in output_names(task))
+    }
     with (folder / MANIFEST).open("a", encoding="utf-8") as manifest:
         for found in entries:
             entry = found
-            if found.error and any((folder / name).exists() for name in outputs[found.image]):
+            if found.error and found.image in earlier:
                 error = f"{found.error}; its files in {folder.name} are of an earlier run"
                 entry = replace(found, error=error)
             manifest.write(entry.line() + "\n")

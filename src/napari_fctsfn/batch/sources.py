@@ -11,9 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
 from napari_fctsfn.batch.job import (
     Columns,
@@ -36,6 +34,7 @@ from napari_fctsfn.batch.work import (
 )
 from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.errors import InputError
+from napari_fctsfn.formats import boxes_of
 from napari_fctsfn.predict import Normalisation
 from napari_fctsfn.session import is_session, newest_session, sessions_directory
 from napari_fctsfn.stack import guide_clicks
@@ -171,7 +170,10 @@ def _read_table(path: Path, columns: Columns, _changed: int, _size: int) -> _Tab
             )
     table: _Table = {}
     for line, row in enumerate(reader, 2):
-        table.setdefault(row[columns.image] if columns.image else "", []).append((line, row))
+        # a row that ends early has no text there
+        table.setdefault((row[columns.image] if columns.image else "") or "", []).append(
+            (line, row)
+        )
     return table
 
 
@@ -185,7 +187,7 @@ def _placed(path: Path, columns: Columns, rows: _Rows) -> Iterator[Placed]:
                 _is_positive(row, columns.positive, path, line),
             ),
             (_whole(row, columns.slice, path, line),) if columns.slice else (),
-            _whole(row, columns.object, path, line) if columns.object else number,
+            _whole(row, columns.object, path, line, 1) if columns.object else number,
         )
 
 
@@ -199,10 +201,12 @@ def _number(row: Mapping[str, str], name: str, path: Path, line: int) -> float:
     return number
 
 
-def _whole(row: Mapping[str, str], name: str, path: Path, line: int) -> int:
+def _whole(row: Mapping[str, str], name: str, path: Path, line: int, least: int = 0) -> int:
     number = _number(row, name, path, line)
-    if number != int(number) or number < 0:
-        raise InputError(f"{path}, line {line}: {name} is {row[name]!r} and no whole number")
+    if number != int(number) or not least <= number < 1 << 31:
+        raise InputError(
+            f"{path}, line {line}: {name} is {row[name]!r} and no whole number from {least} on"
+        )
     return int(number)
 
 
@@ -305,9 +309,7 @@ def from_labels(labels: NDArray[Any], pixels: NDArray[Any], *, refine: bool) -> 
     work: Work = {}
     given: Given = {}
     for index in planes_of(pixels):
-        for label, box in enumerate(find_objects(labels[index].astype(np.int64)), 1):
-            if box is None:
-                continue
+        for label, _ in boxes_of(labels[index]):
             mask = labels[index] == label
             work.setdefault(label, {})[index] = guide_clicks(mask, single=not refine)
             if refine:

@@ -365,20 +365,24 @@ def _propagated(
 def _session(
     source: FromSession, base: Path, image: Path, pixels: NDArray[Any], predictor: Predictor
 ) -> tuple[Work, Segmented]:
+    from napari_fctsfn.predict import SliceView
     from napari_fctsfn.predict.images import is_rgb
     from napari_fctsfn.session import ImageIdentity, read_session, rebuild
 
     folder = session_folder(source, base, image)
     identity = ImageIdentity.of(image.name, pixels, is_rgb(pixels))
     session, _ = read_session(folder, identity)  # it may be open in napari
+    channels = session.channels
     labels = np.zeros(session.shape, np.min_scalar_type(max(session.objects, default=1)))
     rebuild(
         session.objects,
-        lambda plane: pixels[plane.key],
+        lambda plane: SliceView(pixels, plane.key, channels),
         session.normalisation,
         predictor,
         labels,
     )
+    if channels is not None:  # all of them have the same objects
+        labels = np.repeat(labels, pixels.shape[channels.axis], axis=channels.axis)
     work: Work = {}
     leading = len(planes_of(pixels)[0])
     for label, planes in sorted(session.objects.items()):

@@ -8,11 +8,12 @@ from napari_fctsfn.formats.labels import (
     write_ome_zarr,
     write_rois,
 )
-from napari_fctsfn.formats.measure import measurements
+from napari_fctsfn.formats.measure import boxes_of, measurements
 from napari_fctsfn.formats.outlines import outlines
 
 __all__ = [
     "About",
+    "boxes_of",
     "is_export",
     "measurements",
     "outlines",

@@ -57,7 +57,7 @@ def measurements(labels: NDArray[Any], image: Any | None = None, about: About | 
     )
     table.writeheader()
     for index in np.ndindex(*labels.shape[:-2]):
-        for label, box in _boxes(labels[index]):
+        for label, box in boxes_of(labels[index]):
             grey = None
             if image is not None:
                 window: Any = (*index, *box)
@@ -76,8 +76,14 @@ def measurements(labels: NDArray[Any], image: Any | None = None, about: About | 
     return stream.getvalue()
 
 
-def _boxes(plane: NDArray[Any]) -> list[tuple[int, tuple[slice, slice]]]:
-    """The objects of a slice, by label, and the boxes around them."""
+def boxes_of(plane: NDArray[Any]) -> list[tuple[int, tuple[slice, slice]]]:
+    """The objects of a slice, by label, and the boxes around them.
+
+    Parameters
+    ----------
+    plane : array of int, shape (rows, columns)
+    """
+    plane = plane.astype(np.int64, copy=False)
     highest = int(plane.max())
     labels: Sequence[int] = range(1, highest + 1)
     if highest > plane.size:  # find_objects takes memory for every number up to the highest

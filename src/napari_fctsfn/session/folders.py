@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from napari_fctsfn._directories import data_directory
-from napari_fctsfn.session.identity import ImageIdentity
+from napari_fctsfn.session.document import Header
 from napari_fctsfn.session.journal import is_empty, read_header
 from napari_fctsfn.session.ledger import SessionError
 
@@ -53,9 +53,9 @@ def sessions_of(shape: tuple[int, ...], dtype: str, source: str = "") -> list[Pa
     name = Path(source).name
     return [
         folder
-        for folder, image in _sessions(sessions_directory(), _LOOKED_AT)
-        if (image.shape, image.dtype) == (shape, dtype)
-        and (not name or Path(image.source).name in (name, ""))
+        for folder, header in _sessions(sessions_directory(), _LOOKED_AT)
+        if (header.image.shape, header.image.dtype) == (shape, dtype)
+        and (not name or Path(header.image.source).name in (name, ""))
     ]
 
 
@@ -64,24 +64,23 @@ def newest_session(image: Path, within: Path) -> Path | None:
 
     One of this very file comes before one of a file of its name elsewhere. None if there is none.
     """
-    namesake = None
-    for folder, of in _sessions(within, None):
-        source = Path(of.source)
-        if source.absolute() == image.absolute():
-            return folder
-        if namesake is None and source.name == image.name:
-            namesake = folder
-    return namesake
+    found = []
+    for folder, header in _sessions(within, None):
+        source = Path(header.image.source)
+        same = source.resolve() == image.resolve()
+        if same or source.name == image.name:
+            found.append((same, header.created, folder))
+    return max(found)[-1] if found else None
 
 
 def annotated_files() -> set[Path]:
     """The files of images that have a session with something done in it."""
     newest = _sessions(sessions_directory(), _LOOKED_AT)
-    return {Path(image.source) for _, image in newest if image.source}
+    return {Path(header.image.source) for _, header in newest if header.image.source}
 
 
-def _sessions(within: Path, count: int | None) -> Iterator[tuple[Path, ImageIdentity]]:
-    """The sessions in a folder with something done in them, the newest first, and their images.
+def _sessions(within: Path, count: int | None) -> Iterator[tuple[Path, Header]]:
+    """The sessions in a folder with something done in them, in reverse order of their names.
 
     So many of its folders are looked at, or all of them.
     """
@@ -91,8 +90,8 @@ def _sessions(within: Path, count: int | None) -> Iterator[tuple[Path, ImageIden
         return
     for folder in folders:
         try:
-            image = read_header(folder).image
+            header = read_header(folder)
         except SessionError:
             continue
         if not is_empty(folder):
-            yield folder, image
+            yield folder, header

@@ -72,6 +72,7 @@ class Replayer:
         self.predictor.set_image(image, normalisation, key=key)
         shape = int(image.shape[0]), int(image.shape[1])
         count = len(replay.clicks)
+        key = key, normalisation
         prediction = self._after(replay, count, shape, key)
         if prediction is None or replay.refinement == USUAL:
             return prediction
@@ -142,7 +143,7 @@ def _nbytes(prediction: Prediction) -> int:
 
 def rebuild(
     objects: dict[int, dict[Plane, Annotation]],
-    image_of: Callable[[Plane], NDArray[Any]],
+    image_of: Callable[[Plane], Any],
     normalisation: Normalisation | None,
     predictor: Predictor,
     labels: NDArray[np.integer[Any]],
@@ -154,7 +155,8 @@ def rebuild(
     objects : dict
         Annotations by label and slice, as `Session.objects` gives them.
     image_of : callable
-        Gives the image of a slice, grey (rows, columns) or RGB(A) (rows, columns, 3 or 4).
+        Gives the image of a slice, grey (rows, columns) or RGB(A) (rows, columns, 3 or 4); it may
+        be lazy.
     normalisation : Normalisation or None
         The session's intensity range.
     predictor : Predictor

@@ -93,11 +93,12 @@ def propagate_labels(
     if not slices:
         raise InputError(f"{labels.name!r} is empty: annotate a slice first")
     pixels = np.asarray(full_data(image))
+    now = object()  # what is annotated may change until the next time
     stack = Stack(
         load_predictor(chosen_model()),
         pixels.__getitem__,
         usual_normalisation(pixels),
-        lambda n: (id(pixels), n),
+        lambda n: (now, n),
     )
     with one_thread():
         steps = propagate(stack, found, annotated(found, slices), "both")

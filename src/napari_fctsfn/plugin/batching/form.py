@@ -19,6 +19,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_fctsfn.batch.job import is_model_path
+
 SOURCES = {
     "files": ("Click files beside the images", "", ""),
     "seeds": ("Things that are detected", "", ""),
@@ -137,7 +139,10 @@ class JobForm(QWidget):
         """Show the keys of a job whose paths are relative to a folder."""
         self._kept = document
         clicks, outputs = document["clicks"], document["outputs"]
-        name = document.get("model", {}).get("name", "default")
+        model = document.setdefault("model", {})
+        name = model.get("name", "default")
+        if is_model_path(name):
+            name = model["name"] = str(base / name)
         if self.model.findText(name) < 0:
             self.model.addItem(name)
         self.model.setCurrentText(name)
