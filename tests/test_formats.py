@@ -16,6 +16,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 from skimage.measure import points_in_poly, regionprops
 from typer.testing import CliRunner
 
@@ -321,6 +322,18 @@ def test_every_format_is_exported_by_the_command_line(here, to, name):
     assert not list(here.glob(".*"))
 
 
+def test_labels_in_a_palette_are_its_indices(here):
+    labels = some_labels()
+    picture = Image.fromarray(labels.astype(np.uint8), mode="P")
+    picture.putpalette([0, 0, 0, 230, 159, 0, 86, 180, 233] + [9] * 759)
+    picture.save("palette.png")
+    run("palette.png", "--to", "csv", "--output", "a.csv")
+    rows = list(csv.DictReader(io.StringIO(Path("a.csv").read_text())))
+    assert {int(row["label"]): float(row["area"]) for row in rows} == {
+        int(label): int((labels == label).sum()) for label in np.unique(labels) if label
+    }
+
+
 def test_a_session_is_exported_with_its_names(here):
     image = some_labels()
     session = Session(image.shape, Normalisation(0, 5))
@@ -345,7 +358,7 @@ def test_a_session_is_exported_with_its_names(here):
         (["labels.tif", "--to", "svg", "--output", "a.svg"], "--to svg is unknown"),
         (["labels.tif", "--to", "csv", "--output", "labels.tif"], "is LABELS itself"),
         (["labels.tif", "--to", "csv", "--output", "no/a.csv"], "there is no folder no"),
-        (["float.tif", "--to", "csv", "--output", "a.csv"], "float32 and no labels"),
+        (["float.tif", "--to", "csv", "--output", "a.csv"], "is no label image"),
         (["labels.tif", "--to", "csv", "--output", "a.csv", "--scale", "x"], "--scale x"),
         (
             ["labels.tif", "--to", "csv", "--output", "a.csv", "--image", "small.png"],
@@ -353,12 +366,21 @@ def test_a_session_is_exported_with_its_names(here):
         ),
         (["empty.tif", "--to", "rois", "--output", "a.zip"], "all labels are 0"),
         (["here", "--to", "csv", "--output", "a.csv"], "is no session"),
+        (["colours.png", "--to", "csv", "--output", "a.csv"], "is no label image"),
+        (
+            ["labels.tif", "--to", "csv", "--output", "a.csv", "--image", "channels.tif"],
+            "of all its channels together: leave out --image",
+        ),
     ],
 )
 def test_what_cannot_be_exported_is_said_in_one_sentence(here, arguments, message):
     tifffile.imwrite("float.tif", np.ones((4, 4), np.float32))
     tifffile.imwrite("empty.tif", np.zeros((4, 4), np.uint8))
     iio.imwrite("small.png", np.zeros((3, 4), np.uint8))
+    iio.imwrite("colours.png", np.zeros((3, 4, 3), np.uint8))
+    if "channels.tif" in arguments:
+        tifffile.imwrite("labels.tif", some_labels(1), photometric="minisblack")
+        tifffile.imwrite("channels.tif", some_labels(2), photometric="minisblack")
     Path("here").mkdir()
     before = sorted(here.rglob("*"))
     error = run(*arguments, status=2)

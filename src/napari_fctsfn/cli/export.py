@@ -79,14 +79,12 @@ def _labels(
     """The labels and what is known of them."""
     from napari_fctsfn import __version__
     from napari_fctsfn.formats import About
-    from napari_fctsfn.predict.images import read_image
+    from napari_fctsfn.predict.images import read_labels
 
     provenance = {"program": f"napari-fctsfn {__version__}"}
     name = "" if image is None else image.name
     if not source.is_dir():
-        labels = read_image(source)
-        if labels.dtype.kind not in "biu":
-            raise InputError(f"{source} has values of type {labels.dtype} and no labels")
+        labels = read_labels(source, stack=True)
         provenance["labels"] = source.name
         return labels, About(name, scale, unit, provenance=provenance)
     from napari_fctsfn.session import read_header, read_session
@@ -100,6 +98,12 @@ def _labels(
 
 
 def _fitting(pixels: NDArray[Any], labels: NDArray[Any], path: Path) -> NDArray[Any]:
+    sizes = zip(pixels.shape, labels.shape, strict=False)
+    if pixels.shape != labels.shape and all(mine in (1, its) for its, mine in sizes):
+        raise InputError(
+            f"{path} has shape {pixels.shape}, and the labels are of all its channels together: "
+            f"leave out --image, there are no intensities to measure"
+        )
     if pixels.shape[: labels.ndim] != labels.shape or pixels.ndim - labels.ndim not in (0, 1):
         raise InputError(
             f"{path} has shape {pixels.shape}, the labels have shape {labels.shape}: give the "

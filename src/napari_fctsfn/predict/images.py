@@ -58,17 +58,19 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
     return image
 
 
-def read_labels(path: str | os.PathLike[str]) -> NDArray[Any]:
+def read_labels(path: str | os.PathLike[str], stack: bool = False) -> NDArray[Any]:
     """Read a label image; of a palette image the indices, not the colours.
 
     Parameters
     ----------
     path : path
         PNG or TIFF.
+    stack : bool
+        Whether there may be leading axes.
 
     Returns
     -------
-    array of int or bool, shape (rows, columns)
+    array of int or bool, shape (rows, columns), or with leading axes
 
     Raises
     ------
@@ -76,7 +78,8 @@ def read_labels(path: str | os.PathLike[str]) -> NDArray[Any]:
         If the file is missing, empty, damaged or no label image.
     """
     labels = _read(Path(path), _read_indices)
-    if labels.ndim != 2 or not labels.size or labels.dtype.kind not in "biu":
+    flat = labels.ndim == 2 or (stack and labels.ndim > 2 and not is_rgb(labels))
+    if not flat or not labels.size or labels.dtype.kind not in "biu":
         raise ImageFileError(
             f"{path} is no label image: it has shape {labels.shape} and type {labels.dtype}; "
             f"labels have (rows, columns) and whole numbers"
