@@ -9,14 +9,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-from in_window import click, grey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from in_window import click, grey, notified
+from napari.layers import Labels
 from qtpy.QtWidgets import QApplication
 
 from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.plugin import AnnotateDock
+from napari_fctsfn.plugin.strokes import by_slice, spans
 from napari_fctsfn.predict import Channels, Normalisation, Prediction, Settings, SliceView
-from napari_fctsfn.session import ImageIdentity, Plane, Session, SessionError, ledger
+from napari_fctsfn.session import (
+    ImageIdentity,
+    Plane,
+    Session,
+    SessionError,
+    ledger,
+    read_session,
+)
 
 
 def choose(dock: AnnotateDock, axis: int, *channels: int | None) -> None:
@@ -54,6 +65,93 @@ def test_a_composite_of_channels_is_what_the_network_sees(
     for colour, channel in enumerate((3, 1)):
         assert np.array_equal(seen[..., colour], brought(whole[channel])[2])
     assert not seen[..., 2].any()
+
+
+@pytest.mark.parametrize("shown", [2, 3], ids=["a slice", "in 3-D"])
+@pytest.mark.parametrize("tool", ["paint", "fill"])
+def test_a_stroke_through_slices_is_one_step_and_saved(
+    open_dock: Any, tool: str, shown: int
+) -> None:
+    viewer, dock = open_dock(grey(6, 40, 50))
+    site = dock.annotator.site
+    labels = site.labels
+    labels.data[1:5, 5:9, 5:9] = 9  # somebody else's, which the fill goes through
+    assert dock.start()
+    site = dock.annotator.site
+    viewer.dims.set_point(0, 2)
+    click(dock, 2, 20, 20)
+    viewer.dims.ndisplay = shown
+    before = labels.data.copy()
+    labels.n_edit_dimensions, labels.brush_size = 3, 5
+    for _ in range(2):  # two strokes at once
+        with labels.block_history():
+            if tool == "paint":
+                labels.paint((2, 25, 30), 12)
+                labels.paint((3, 20, 21), 12)
+            else:
+                labels.fill((2, 6, 6), 12)
+    assert dock.wait_idle()
+    after = labels.data.copy()
+    touched = {int(z) for z in np.nonzero(before != after)[0]}
+    assert len(touched) > 3
+    assert {plane.index[0] for plane in dock.annotator.session.objects[12]} == touched
+    session, saved = read_session(site.journal.folder)
+    assert (saved == after).all()
+    assert session.objects[12] == dock.annotator.session.objects[12]
+    dock.annotator.undo()
+    assert (labels.data == before).all()
+    dock.annotator.redo()
+    assert (labels.data == after).all()
+
+
+def test_a_stroke_through_a_protected_object_in_another_slice_is_taken_back(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(6, 40, 50))
+    viewer.dims.set_point(0, 3)
+    click(dock, 3, 20, 20)
+    dock.annotator.next_object()
+    viewer.dims.set_point(0, 1)
+    click(dock, 1, 5, 40)
+    dock.annotator.describe([1], protected=True)
+    labels = dock.annotator.site.labels
+    before = labels.data.copy()
+    labels.n_edit_dimensions, labels.brush_size = 3, 7
+    with notified("Object 1 is protected"):
+        with labels.block_history():
+            labels.paint((1, 20, 20), 2)
+        assert dock.wait_idle()
+    assert (labels.data == before).all()
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_what_napari_tells_of_strokes_is_what_was_changed(data: Any) -> None:
+    """Every kind of history atom, slice by slice, gives back the labels before."""
+    shape = tuple(data.draw(st.lists(st.integers(1, 6), min_size=3, max_size=4)))
+    labels = Labels(np.random.default_rng(0).integers(0, 4, shape))
+    atoms: list[Any] = []
+    labels.events.paint.connect(lambda event: atoms.extend(event.value))
+    before = labels.data.copy()
+    labels.n_edit_dimensions = data.draw(st.integers(2, len(shape)))
+    labels.brush_size = data.draw(st.integers(1, 4))
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = tuple(data.draw(st.integers(0, size - 1)) for size in shape)
+        with labels.block_history():
+            value = data.draw(st.integers(0, 5))
+            how = data.draw(st.sampled_from(["paint", "fill", "places"]))
+            if how == "places":  # as other plugins paint, and all tools of older versions
+                labels.data_setitem(np.nonzero(labels.data == data.draw(st.integers(0, 5))), value)
+            else:
+                getattr(labels, how)(place, value)
+    axes = data.draw(st.permutations(range(len(shape))))[:2]
+    rows, columns = sorted(axes)
+    undone = labels.data.copy()
+    for atom in reversed(atoms):
+        for plane, row, column, old in by_slice(atom, (rows, columns)):
+            undone[plane.key][row, column] = old
+        for (first, end), places in zip(spans(atom, shape), atom[0], strict=True):
+            if not isinstance(places, slice):
+                assert (first, end) == (np.min(places), np.max(places) + 1)
+    assert (undone == before).all()
 
 
 @pytest.mark.parametrize("shape", [(3, 40, 50), (2, 3, 40, 50)])

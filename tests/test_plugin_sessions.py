@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 from in_window import click, grey, notified
+from napari.utils.notifications import notification_manager
 from npe2 import PluginManager
 
 from napari_fctsfn.plugin import AnnotateDock
@@ -189,6 +190,7 @@ def test_the_next_image_is_the_next_file_that_is_not_annotated(
     for number in range(4):
         tifffile.imwrite(tmp_path / f"cells{number}.tif", grey(40, 50) + number)
     (tmp_path / "notes.txt").write_text("no image")
+    tifffile.imwrite(tmp_path / "cells0_labels.ome.tif", grey(40, 50))  # as Export names them
     (image,) = viewer.open(str(tmp_path / "cells2.tif"), plugin="napari")
     dock.image.choose(image)
     assert dock.start()
@@ -220,6 +222,67 @@ def test_nothing_stays_of_a_session_in_which_nothing_was_done(
     assert not list((isolated_home / "sessions").iterdir())
 
 
+def test_start_again_where_nothing_was_done_says_nothing(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    before = len(notification_manager.records)
+    assert dock.start()
+    assert dock.wait_idle()
+    assert len(notification_manager.records) == before
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["started again", "while it runs"])
+def test_labels_of_a_larger_type_take_the_session_on(open_dock: Any, again: bool) -> None:
+    viewer, dock = open_dock(grey(40, 50), start=False)
+    labels = viewer.add_labels(np.zeros((40, 50), np.uint8))
+    labels.data[0, 0] = 254
+    dock.labels.choose(labels)
+    assert dock.start()
+    click(dock, 10, 12)
+    with notified("label 255 is used and the labels hold none above 255"):
+        dock.annotator.next_object()
+    labels.data = labels.data.astype(np.uint16)
+    if again:
+        assert dock.start()
+    dock.annotator.next_object()
+    click(dock, 30, 30)
+    assert labels.data[30, 30] == 256
+    labels.selected_label, labels.brush_size = 300, 5
+    with labels.block_history():
+        labels.paint((20, 40), 300)
+    assert dock.wait_idle()
+    folder = dock.annotator.site.journal.folder
+    dock.release()
+    opened = open_session(folder)
+    opened.journal.close()
+    assert (opened.labels == labels.data).all()
+    assert sorted(opened.session.objects) == [255, 256, 300]
+    assert opened.session.capacity == 65535
+
+
+def test_labels_that_lie_elsewhere_are_put_where_the_image_is(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50), start=False, scale=(0.5, 0.25), translate=(3, 4))
+    labels = viewer.add_labels(np.zeros((40, 50), np.uint16))
+    dock.labels.choose(labels)
+    assert dock.start()
+    assert np.allclose(labels.scale, (0.5, 0.25))
+    assert np.allclose(labels.translate, (3, 4))
+
+
+def test_labels_that_cannot_be_annotated_are_refused(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50), start=False)
+    fixed = np.zeros((40, 50), np.uint8)
+    fixed.flags.writeable = False
+    for data, message in (
+        (fixed, "read-only and cannot be written"),
+        (np.full((40, 50), -1, np.int16), "has the label -1: labels of objects are 1 and more"),
+    ):
+        layer = viewer.add_labels(data)
+        layer.data = data
+        dock.labels.choose(layer)
+        with notified(message):
+            assert not dock.start()
+
+
 def test_a_full_disk_is_said_and_does_not_stop_the_work(open_dock: Any) -> None:
     _, dock = open_dock(grey(40, 50))
     journal = dock.annotator.site.journal
@@ -232,6 +295,16 @@ def test_a_full_disk_is_said_and_does_not_stop_the_work(open_dock: Any) -> None:
     click(dock, 12, 12)
     assert "No space" not in dock.hint.text()
     assert dock.annotator.site.labels.data[10, 12] == 1
+    # what waits when the session ends is tried once more
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        journal._file = full
+        click(dock, 20, 20)
+        journal._file = file
+    labels = dock.annotator.site.labels.data
+    dock.annotator.stop()
+    opened = open_session(journal.folder)
+    opened.journal.close()
+    assert (opened.labels == labels).all()
 
 
 def test_labels_changed_while_the_dock_was_closed_become_part_of_the_session(

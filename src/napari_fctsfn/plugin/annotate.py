@@ -254,7 +254,7 @@ class Annotator(Editing):
             self.propagation.forget()
             self.finding.reject()
             site.close()
-            end(site.session, site.journal)
+            end(site.session, site.journal, site.labels)
 
     def resume(self) -> None:
         """Put back those of our layers that have been removed from the viewer."""

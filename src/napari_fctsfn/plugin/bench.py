@@ -87,10 +87,14 @@ class Bench(QObject):
 
     def observe(self, site: Site) -> None:
         """Let the session see the labels that are shown; strokes on protected objects go."""
+        self._mind(site, site.session.observe_all(site.strokes()))
         plane = self.source.plane()
-        if plane is None:
-            return
-        touched = site.session.observe(plane, site.labels_of(plane))
+        if plane is not None:
+            self._mind(site, site.session.observe(plane, site.labels_of(plane)))
+
+    @staticmethod
+    def _mind(site: Site, touched: set[int]) -> None:
+        """Take back the newest step, somebody's stroke, if it touched a protected object."""
         closed = sorted(label for label in touched if site.session.note(label).protected)
         if closed and (step := site.session.take_back()) is not None:
             for patch in step.patches:

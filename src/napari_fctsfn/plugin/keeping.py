@@ -39,6 +39,8 @@ METADATA = "napari-fctsfn session"
 _IMAGE = "napari-fctsfn image"
 """Key of the name of the image that was annotated."""
 
+_OURS = (METADATA, _IMAGE)
+
 
 def annotated(image: Image | None, labels: Iterable[Labels]) -> Labels | None:
     """The first of some labels that have a session of this image; None if none has."""
@@ -80,10 +82,13 @@ def next_file(image: Image) -> Path:
         raise InputError(f"“{image.name}” was not opened from a file: open the next image yourself")
     path = Path(image.source.path)
     done = annotated_files()
+    alike = sorted(path.parent.glob(f"*{path.suffix}"))
+    # labels that were exported beside their image are none
+    exported = tuple(f"{each.stem}_labels." for each in alike)
     later = [
         each
-        for each in sorted(path.parent.glob(f"*{path.suffix}"))
-        if each.name > path.name and each not in done
+        for each in alike
+        if each.name > path.name and each not in done and not each.name.startswith(exported)
     ]
     if not later:
         raise InputError(f"{path.parent} has no image after {path.name} that is not annotated yet")
@@ -130,6 +135,10 @@ def begin(
         )
     else:
         data = labels.data
+        if data.dtype.kind == "i" and data.min() < 0:
+            raise SessionError(
+                f"“{labels.name}” has the label {data.min()}: labels of objects are 1 and more"
+            )
         highest = max(int(data.max()), 0)
         session = Session(shape, normalisation, highest, capacity(labels), channels=channels)
     try:
@@ -179,13 +188,18 @@ def attach(labels: Labels, image: Image, journal: Journal | None) -> None:
         labels.metadata = {**labels.metadata, **kept}
 
 
-def end(session: Session, journal: Journal | None) -> None:
+def end(session: Session, journal: Journal | None, labels: Labels) -> None:
     """Let a session's folder go; nothing stays of a session in which nothing was done."""
     session.journal = None
-    if journal is not None:
-        journal.close()
-        if is_empty(journal.folder):
-            shutil.rmtree(journal.folder, ignore_errors=True)
+    if journal is None:
+        return
+    journal.close()
+    if journal.error:
+        show_warning(f"What was done last stays in “{labels.name}” alone: {journal.error}.")
+    elif is_empty(journal.folder):
+        shutil.rmtree(journal.folder, ignore_errors=True)
+        kept = {key: value for key, value in labels.metadata.items() if key not in _OURS}
+        labels.metadata = kept
 
 
 def _fits(shape: tuple[int, ...], image: Image) -> bool:
@@ -204,10 +218,8 @@ def _identity(image: Image) -> ImageIdentity:
 
 
 def _catch_up(opened: Opened, labels: Labels) -> None:
-    """Take what was done to the labels since the session ended as brush strokes."""
-    for index in np.ndindex(*opened.labels.shape[:-2]):
-        plane = Plane((*index, None, None))
-        if not np.array_equal(opened.labels[index], labels.data[index]):
-            opened.session.observe(plane, opened.labels[index])
-            opened.session.painted(None)
-            opened.session.observe(plane, labels.data[index])
+    """Take what was done to the labels since the session ended as a brush stroke."""
+    opened.session.observe_all(
+        (Plane((*index, None, None)), opened.labels[index], labels.data[index])
+        for index in np.ndindex(*opened.labels.shape[:-2])
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from napari_fctsfn.plugin.layers import (
     shown_axes,
 )
 from napari_fctsfn.plugin.prompts import Prompts
+from napari_fctsfn.plugin.strokes import by_slice, spans
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -49,10 +50,10 @@ def refusal(image: Image | None, labels: Labels | None, channels: int | None = N
         return f"“{image.name}” has shape {image_shape(image)}: choose an image with pixels."
     if labels is None:
         return ""
-    if not isinstance(labels.data, np.ndarray):
+    if not (isinstance(labels.data, np.ndarray) and labels.data.flags.writeable):
         return (
-            f"Labels layer “{labels.name}” is multiscale or loaded lazily and cannot be written: "
-            "choose “New labels layer”."
+            f"Labels layer “{labels.name}” is multiscale, loaded lazily or read-only and cannot be "
+            "written: choose “New labels layer”."
         )
     if labels.data.shape != image_shape(image, channels):
         return (
@@ -99,6 +100,7 @@ class Site:
         self._viewer = viewer
         self._painted, self._replaced = painted, replaced
         self._writing = False
+        self._strokes: dict[Plane, list[list[np.ndarray]]] = {}
         self.image = image
         self.labels = labels
         self._own_colors = labels.colormap
@@ -108,6 +110,7 @@ class Site:
         self.prompts = Prompts(image, clicked, self._channels)
         self.labels.events.paint.connect(self._on_paint)
         self.labels.events.data.connect(self._on_data)
+        self.follow_image()
         self.add_missing()
 
     @property
@@ -253,28 +256,41 @@ class Site:
             )
         return ""
 
+    def strokes(self) -> Iterator[tuple[Plane, np.ndarray, np.ndarray]]:
+        """Slices in which somebody has painted at once, their labels before and now; told once."""
+        strokes, self._strokes = self._strokes, {}
+        for plane, parts in strokes.items():
+            now = self.labels_of(plane)
+            before = now.copy()
+            for rows, columns, old in reversed(parts):
+                before[rows, columns] = old
+            yield plane, before, now
+
     def _on_paint(self, event: Any) -> None:
         if not self._writing:
             axes = shown_axes(self._viewer, self.image)
-            for indices, *_ in event.value:
+            for atom in event.value:
+                touched = spans(atom, self.session.shape)
                 if axes is None:
                     self.session.painted(None)
                 else:
-                    (row, end_row), (column, end_column) = (
-                        _span(indices[axis], self.session.shape[axis]) for axis in axes
-                    )
+                    (row, end_row), (column, end_column) = (touched[axis] for axis in axes)
                     self.session.painted((row, column, end_row, end_column))
+                self._note_stroke(atom, touched, axes)
             self._painted()
 
+    def _note_stroke(
+        self, atom: Any, touched: list[tuple[int, int]], axes: tuple[int, int] | None
+    ) -> None:
+        """Note a stroke that goes through slices, or was made where none is shown."""
+        last = len(touched) - 2, len(touched) - 1
+        through = axes is None or any(
+            end - first > 1 for axis, (first, end) in enumerate(touched) if axis not in axes
+        )
+        for plane, *pixels in by_slice(atom, axes or last) if through else ():
+            self._strokes.setdefault(plane, []).append(pixels)
+
     def _on_data(self, _event: Any) -> None:
+        self.session.capacity = capacity(self.labels)
         self.session.painted(None)
         self._replaced()
-
-
-def _span(index: Any, size: int) -> tuple[int, int]:
-    """First place and end of what napari tells of a stroke along one axis."""
-    if isinstance(index, slice):
-        first, end, _ = index.indices(size)
-        return first, end
-    places = np.asarray(index)
-    return (int(places.min()), int(places.max()) + 1) if places.size else (0, 0)

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from pydantic import ValidationError
 
 from napari_fctsfn import __version__
@@ -148,6 +148,8 @@ class Journal:
 
     def close(self) -> None:
         """Let the folder go."""
+        if self._waiting:
+            self._write()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -310,10 +312,21 @@ def _read(
     data = _journalled(folder)
 
     def write(_entry: Entry, patches: tuple[Patch, ...]) -> None:
+        nonlocal labels
         for patch in patches:
+            if max(patch.labels) > np.iinfo(labels.dtype).max:
+                # the annotator has gone on in labels of a larger type
+                labels = labels.astype(np.min_scalar_type(max(patch.labels)))
             patch.apply(labels[patch.plane.key])
 
-    return session, labels, data, _follow(data, session, write)
+    how = _follow(data, session, write)
+    session.capacity = _capacity(labels.dtype)
+    return session, labels, data, how
+
+
+def _capacity(dtype: DTypeLike) -> int:
+    """The largest label of a type."""
+    return min(int(np.iinfo(dtype).max), _HIGHEST)
 
 
 def _new(folder: Path, header: Header, highest: int) -> Session:
@@ -321,7 +334,7 @@ def _new(folder: Path, header: Header, highest: int) -> Session:
     # predict imports torch, which takes a second, and the session alone needs none of it
     from napari_fctsfn.predict import Channels, Normalisation
 
-    capacity = min(int(np.iinfo(header.dtype).max), _HIGHEST)
+    capacity = _capacity(header.dtype)
     try:
         normalisation = Normalisation.from_dict(header.normalisation)
         channels = None if header.channels is None else Channels.from_dict(header.channels)

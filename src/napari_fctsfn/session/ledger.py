@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -213,28 +213,60 @@ class Ledger:
             self._seen = plane, _copy(labels)
             return set()
         seen = self._seen[1]
+        if seen.dtype != labels.dtype:  # somebody has made room for more labels
+            seen = seen.astype(labels.dtype)
+            self._seen = plane, seen
         box = self._where(plane, [self.current], painted)
         patch = Patch.between(plane, part_of(seen, box), part_of(labels, box), box[:2], shape)
         if patch is None:
             return set()
         patch.apply(seen)
-        self._highest = max(self._highest, *patch.labels)
+        return self._brushed([(patch, labels)])
+
+    def observe_all(self, slices: Iterable[tuple[Plane, Labels, Labels]]) -> set[int]:
+        """Take what somebody else has edited in any slices as one step.
+
+        Parameters
+        ----------
+        slices : iterable of (Plane, array of int, array of int)
+            Their labels before and now, shape (rows, columns).
+
+        Returns
+        -------
+        set of int
+            As `observe` does.
+        """
+        changed = []
+        for plane, before, labels in slices:
+            patch = Patch.between(plane, before, labels)
+            if patch is not None:
+                changed.append((patch, labels))
+                self._wrote([patch])
+        return self._brushed(changed) if changed else set()
+
+    def _brushed(self, changed: Sequence[tuple[Patch, Labels]]) -> set[int]:
+        """Make a step of what somebody else has edited, given the slices as they are now."""
         edits = []
-        for label in sorted(patch.labels - {0}):
-            planes = self._objects.get(label, {})
-            if not planes and label <= self._found:
-                continue  # drawn before the session; `adopt` takes up all of it
-            old, mask = planes.get(plane), self._mask(plane, [label], labels, [patch.box])
-            if old is not None:
-                new = Annotation(old.clicks, mask, mask, len(old.clicks), old.model)
-                edits.append(Edit(label, plane, old, new))
-            elif not mask.empty:
-                # a new object, or one of other slices, that somebody has drawn in this one
-                edits.append(Edit(label, plane, None, Annotation(Clicks(), mask, mask)))
+        for patch, labels in changed:
+            plane = patch.plane
+            for label in sorted(patch.labels - {0}):
+                planes = self._objects.get(label, {})
+                if not planes and label <= self._found:
+                    continue  # drawn before the session; `adopt` takes up all of it
+                old, mask = planes.get(plane), self._mask(plane, [label], labels, [patch.box])
+                if old is not None:
+                    new = Annotation(old.clicks, mask, mask, len(old.clicks), old.model)
+                    edits.append(Edit(label, plane, old, new))
+                elif not mask.empty:
+                    # a new object, or one of other slices, that somebody has drawn in this one
+                    edits.append(Edit(label, plane, None, Annotation(Clicks(), mask, mask)))
+        touched = set().union(*(patch.labels for patch, _ in changed)) - {0}
+        self._highest = max([self._highest, *touched])
         self.history.forget_undone()
-        brush = Operation("brush", tuple(sorted(patch.labels - {0})), plane)
-        self._do(Command(brush, tuple(edits), patches=(patch,), time=self._clock()))
-        return patch.labels - {0}
+        brush = Operation("brush", tuple(sorted(touched)), changed[0][0].plane)
+        patches = tuple(patch for patch, _ in changed)
+        self._do(Command(brush, tuple(edits), patches=patches, time=self._clock()))
+        return touched
 
     def painted(self, box: Box | None) -> None:
         """Note where somebody else has painted in the slice that was observed last.
@@ -313,8 +345,8 @@ class Ledger:
         label = max([self._highest, self.current, *used, *waiting]) + 1
         if label > self.capacity:
             raise SessionError(
-                f"the labels hold numbers up to {self.capacity} and all are used: go on in a "
-                "labels layer of a larger type"
+                f"label {label - 1} is used and the labels hold none above {self.capacity}: go on "
+                "in a labels layer of a larger type"
             )
         return label
 
