@@ -198,6 +198,28 @@ def test_keys_of_choice_work_at_once_and_later(annotated: Any, qtbot: Any) -> No
     }
 
 
+def test_keys_stay_as_they_are_when_the_dialog_is_saved(qtbot: Any) -> None:
+    names = ["PageDown", "Control-PageUp", "Delete", "Escape", "Insert", "Enter", "Shift-F5", "-"]
+    keys = dict(zip(ACTIONS, names[:-1], strict=False))
+    choose_keys(keys)
+    before = chosen_keys()
+    assert all(native(name)[0] != "“" for name in keys)
+    dialog = KeyDialog()
+    qtbot.addWidget(dialog)
+    dialog.accept()
+    assert chosen_keys() == before
+
+
+def test_keys_come_back_after_all_were_cleared(annotated: Any) -> None:
+    viewer, dock = annotated
+    before = {str(key) for key in viewer.keymap}
+    choose_keys(dict.fromkeys(ACTIONS, ""))
+    dock.annotator.keys.again()
+    choose_keys({name: action.key for name, action in ACTIONS.items()})
+    dock.annotator.keys.again()
+    assert {str(key) for key in viewer.keymap} == before
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [

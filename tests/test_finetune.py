@@ -6,6 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -265,6 +266,23 @@ def test_every_object_is_on_one_side_and_copies_are_on_the_same(counts, copies, 
         if copies and len(near_duplicates(pictures)) > 1:
             assert not (sides[0] and sides[1])
     assert any("nearly the same" in note for note in said) == bool(copies)
+
+
+@pytest.mark.parametrize("discs", [1, 2])
+def test_few_things_on_black_are_no_near_duplicates(discs):
+    """Most bits of their hashes are zero, wherever the things are."""
+    rng = np.random.default_rng(0)
+    pictures = []
+    for number in range(10):
+        rows, columns = np.mgrid[:256, :256]
+        image = np.zeros((256, 256), np.float32)
+        for row, column in rng.uniform(20, 236, (discs, 2)):
+            image[(rows - row) ** 2 + (columns - column) ** 2 < 100] = 1
+        labels = (image > 0).astype(np.uint8)
+        pictures.append(Picture(f"p{number}", image, labels, (1,), source="s", stack=""))
+    assert len(near_duplicates(pictures)) == 10
+    brighter = replace(pictures[0], image=pictures[0].image / 2)
+    assert near_duplicates([*pictures, brighter])[0] == [0, 10]
 
 
 def test_slices_of_a_stack_are_held_out_at_its_end():
@@ -605,6 +623,9 @@ def test_files_are_paired_and_stacks_are_cut_into_slices(tmp_path):
         pictures_of_files(str(tmp_path / "*.bmp"), str(tmp_path / "m-*.png"))
     with pytest.raises(InputError, match="must be as many"):
         pictures_of_files(str(tmp_path / "disc0.png"), str(tmp_path / "m-*.png"))
+    tifffile.imwrite(tmp_path / "mask.tif", np.full((2, 64, 64), 0.7, np.float32), **GREY)
+    with pytest.raises(InputError, match="is no label image"):
+        pictures_of_files(str(tmp_path / "stack.tif"), str(tmp_path / "mask.tif"))
 
 
 def test_a_session_gives_its_annotated_slices(tmp_path):

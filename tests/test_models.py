@@ -208,7 +208,9 @@ def test_registry_round_trip_and_choice(network):
     assert chosen_model() == "default"
 
 
-@pytest.mark.parametrize("name", ["default", "../up", "", ".hidden", "a b", "x" * 65])
+@pytest.mark.parametrize(
+    "name", ["default", "../up", "", ".hidden", "a b", "x" * 65, "a.safetensors"]
+)
 def test_names_that_are_reserved_or_not_valid_are_refused(network, name):
     with pytest.raises(ModelError, match="name"):
         register_model(name, network, CARD)

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_fctsfn.models import (
     ModelCard,
+    choose_model,
     chosen_model,
     list_models,
     load_model,
@@ -155,6 +156,42 @@ def test_a_model_goes_out_and_comes_in_as_one_file(dock, tmp_path):
     dock.import_(tmp_path / "out.safetensors", "again")
     assert dock.wait_idle()
     assert [model.name for model in dock.selected] == ["again"]
+
+
+def test_every_model_that_is_deleted_leaves_the_list(dock):
+    for number, name in enumerate("abcd"):
+        make_model(name, 10 + number)
+    dock.list_models()
+    assert dock.wait_idle()
+    dock.select("a", "b", "c", "d")
+    assert len(dock.selected) == 4
+    dock.delete()
+    assert dock.wait_idle()
+    names = [model.name for model in dock.listing.models]
+    assert names == [entry.name for entry in list_models()]
+    assert not {"a", "b", "c", "d"} & set(names)
+    assert set(dock.listing.deleted) == {"a", "b", "c", "d"}
+
+
+def test_a_model_that_is_renamed_goes_on_annotating(make_napari_viewer_proxy):
+    make_model("mine", 1)
+    choose_model("mine")
+    viewer = make_napari_viewer_proxy()
+    viewer.add_image(np.zeros((40, 40), np.uint8))
+    _, annotate = viewer.window.add_plugin_dock_widget("napari-fctsfn", "Annotate")
+    _, models = viewer.window.add_plugin_dock_widget("napari-fctsfn", "Models")
+    _, tuning = viewer.window.add_plugin_dock_widget("napari-fctsfn", "Fine-tune")
+    docks = annotate, models, tuning
+    assert all(each.wait_idle() for each in docks)
+    assert annotate.start()
+    models.select("mine")
+    models.rename("nuclei")
+    assert all(each.wait_idle() for each in docks)
+    assert chosen_model() == "nuclei"
+    assert annotate.model.currentText() == tuning.base.currentText() == "nuclei"
+    assert annotate.annotator.assistant.model[0] == "nuclei"
+    for each in docks:
+        each.release()
 
 
 def test_docks_are_tabs_beside_each_other(dock):

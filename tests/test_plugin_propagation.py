@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from in_window import cells, click, grey, notified
+from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication
 
 from napari_fctsfn.plugin.following import Following
@@ -35,6 +36,46 @@ def start_up(open_dock: Any, length: int = 30, done: int = 4) -> tuple[Any, Any]
     dock.annotator.propagate("up")
     until(lambda: dock.annotator.propagation.following.done >= done)
     return viewer, dock
+
+
+def test_a_protected_object_is_not_followed(open_dock: Any, predictor: Any) -> None:
+    viewer, dock = open_dock(grey(5, 40, 50))
+    viewer.dims.set_point(0, 0)
+    click(dock, 0, 20, 25)
+    dock.annotator.describe([1], protected=True)
+    before = predictor.predicted
+    with notified("object 1 is protected: unprotect it to change it"):
+        dock.annotator.propagate("up")
+    assert dock.wait_idle()
+    assert predictor.predicted == before
+
+
+def test_what_was_found_stays_when_the_object_is_protected_meanwhile(open_dock: Any) -> None:
+    _, dock = start_up(open_dock)
+    dock.annotator.describe([1], protected=True)
+    assert dock.wait_idle()
+    assert 30 > len(slices_of(dock)) >= 5
+    assert dock.annotator.session.note(1).protected
+    dock.annotator.describe([1], protected=False)
+    dock.annotator.propagate("up")
+    assert dock.wait_idle()
+    assert len(slices_of(dock)) == 30
+
+
+def test_another_image_does_not_disturb_a_propagation_that_ends(
+    open_dock: Any, predictor: Any
+) -> None:
+    viewer, dock = open_dock(grey(40, 40), grey(6, 40, 50))
+    viewer.dims.set_point(0, 0)
+    click(dock, 0, 20, 25)
+    predictor.gate.clear()
+    dock.annotator.propagate("up")
+    dock.image.choose(viewer.layers[0])
+    before = len(notification_manager.records)
+    assert dock.start()
+    predictor.gate.set()
+    assert dock.wait_idle()
+    assert len(notification_manager.records) == before
 
 
 def test_an_object_is_followed_through_the_stack_and_that_is_one_step(open_dock: Any) -> None:
@@ -241,20 +282,6 @@ def test_a_propagation_that_ends_while_a_click_waits_is_written_after_it(
     assert labels[3, 20, 25] == 0
     assert "4 slices found" in dock.hint.text()
     assert ("ended at an error" in dock.hint.text()) == fails
-
-
-def test_an_object_protected_meanwhile_stays_as_it_is_and_that_is_said(open_dock: Any) -> None:
-    _, dock = start_up(open_dock)
-    dock.annotator.describe([1], protected=True)
-    with notified("object 1 is protected"):
-        dock.cancel_button.click()
-    assert "what was found is not kept" in dock.hint.text()
-    assert dock.wait_idle()
-    assert slices_of(dock) == [0]
-    dock.annotator.describe([1], protected=False)
-    dock.annotator.propagate("up")
-    assert dock.wait_idle()
-    assert len(slices_of(dock)) == 30
 
 
 @pytest.mark.parametrize("closed", [False, True])

@@ -437,6 +437,29 @@ def test_out_of_memory_frees_the_cache_and_ends_on_the_cpu(picture, monkeypatch)
     assert survived.shape == expected.shape
 
 
+def test_out_of_memory_ahead_of_a_click_looks_at_less(picture, monkeypatch):
+    predictor = tiny_predictor(input_size=512)
+    predictor.set_image(picture)
+    engine = predictor._engine
+    run, sizes = engine._run, []
+
+    def failing(compute):
+        if engine.input_size > 256:
+            raise torch.OutOfMemoryError("CUDA out of memory (injected)")
+        sizes.append(engine.input_size)
+        engine.device = torch.device("cpu")
+        return run(compute)
+
+    monkeypatch.setattr(engine, "_run", failing)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    for ask in (predictor.warm_up, lambda: predictor.describe((0, 0, *picture.shape[:2]))):
+        engine.cache.clear()
+        engine.device, engine.input_size = torch.device("cuda"), 512
+        with pytest.warns(UserWarning, match="working at 256 pixels"):
+            ask()
+    assert set(sizes) == {256}
+
+
 def test_memory_of_the_cache_is_bounded(picture):
     predictor = tiny_predictor()
     engine = predictor._engine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,15 +16,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from napari_fctsfn._directories import data_directory
 from napari_fctsfn.cli import app
 from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.evaluate import rivals
+from napari_fctsfn.evaluate.loading import load_segmenter
 from napari_fctsfn.evaluate.rivals import RIVALS, Rival, load_rival, rival
 from napari_fctsfn.evaluate.rivals.colours import Colours
 from napari_fctsfn.evaluate.rivals.energy import FORWARD, contrast, minimum_cut
 from napari_fctsfn.evaluate.rivals.geodesics import geodesics
 from napari_fctsfn.evaluate.rivals.seeds import brush, with_rim
+from napari_fctsfn.models import resolve_model
+from napari_fctsfn.predict import Predictor
 
 EIGHT = [step for step in itertools.product((-1, 0, 1), repeat=2) if step != (0, 0)]
 
@@ -491,3 +496,11 @@ def test_growcut_is_the_automaton_at_rest(seed):
     for click in clicks:
         seeds[click.pixel] = 1 if click.positive else -1
     np.testing.assert_array_equal(method.predict(clicks).full_mask(), automaton(image, seeds) == 1)
+
+
+def test_a_model_of_a_rivals_name_is_the_model():
+    assert isinstance(load_segmenter("grabcut"), Rival)
+    folder = data_directory() / "models"
+    folder.mkdir(parents=True)
+    shutil.copyfile(resolve_model("default"), folder / "grabcut.safetensors")
+    assert isinstance(load_segmenter("grabcut", "cpu"), Predictor)

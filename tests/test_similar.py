@@ -15,9 +15,11 @@ from scipy.ndimage import binary_dilation, label
 
 from napari_fctsfn.clicks import Clicks
 from napari_fctsfn.errors import InputError
+from napari_fctsfn.plugin import tasks
 from napari_fctsfn.plugin.samples import picture
 from napari_fctsfn.predict import Normalisation, Prediction, Predictor, Settings
 from napari_fctsfn.predict.similar import find_similar
+from napari_fctsfn.session import Replayer
 
 
 def grey(*shape: int) -> np.ndarray:
@@ -242,6 +244,34 @@ def test_what_is_annotated_meanwhile_is_not_offered_until_that_is_undone(open_do
     labels = dock.annotator.site.labels.data
     assert len(np.unique(labels)) == 5
     assert len(np.unique(labels[30:41, 15:26])) == 2
+
+
+def test_one_model_does_all_of_a_search(open_dock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from conftest import SquarePredictor
+
+    used = {"default": SquarePredictor(), "broken": SquarePredictor()}
+    for name, each in used.items():
+        each.sha256 = name
+
+    def load(name: str, device: str) -> Replayer:
+        return Replayer(used[name])
+
+    monkeypatch.setattr(tasks, "load_replayer", load)
+    _, dock = open_dock(squares())
+    click(dock, 10, 10)
+    dock.annotator.finding.start()
+    dock.model.setCurrentText("broken")
+    assert dock.wait_idle()
+    assert dock.annotator.assistant.replayer.predictor.sha256 == "broken"
+    dock.annotator.finding.accept()
+    assert dock.wait_idle()
+    models = [
+        annotation.model
+        for planes in dock.annotator.session.objects.values()
+        for annotation in planes.values()
+    ]
+    assert models == ["default"] * 4
+    assert used["broken"].predicted == 0
 
 
 def test_proposals_are_dropped_and_a_search_is_cancelled(open_dock: Any, predictor: Any) -> None:

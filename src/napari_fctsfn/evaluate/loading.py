@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from napari_fctsfn.evaluate.rivals import RIVALS, load_rival
 from napari_fctsfn.evaluate.segmenter import Segmenter
+from napari_fctsfn.models import list_models
 from napari_fctsfn.predict import Predictor
 
 
@@ -13,7 +14,7 @@ def load_segmenter(name: str, device: str = "auto") -> Segmenter:
     Parameters
     ----------
     name : str
-        One of `RIVALS`, the name of a model, or the path of a model file.
+        The name of a model, the path of a model file, or one of `RIVALS`.
     device : str
         Of a model; the classical methods compute on the processor.
 
@@ -22,4 +23,7 @@ def load_segmenter(name: str, device: str = "auto") -> Segmenter:
     InputError
         If there is none of that name, or it needs what is not installed.
     """
-    return load_rival(name) if name in RIVALS else Predictor.from_pretrained(name, device)
+    registered = any(entry.name == name for entry in list_models())
+    if name in RIVALS and not registered:
+        return load_rival(name)
+    return Predictor.from_pretrained(name, device)

@@ -75,9 +75,10 @@ def check_new_name(name: str, *, replace: bool = False) -> None:
     ModelError
         If the name is not valid, reserved for a bundled model, or taken and `replace` is false.
     """
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or name.endswith(_SUFFIX):
         raise ModelError(
-            f"{name!r} is no valid model name: use up to 64 letters, digits, '.', '_' and '-'"
+            f"{name!r} is no valid model name: use up to 64 letters, digits, '.', '_' and '-', "
+            f"without the ending {_SUFFIX}"
         )
     for entry in list_models():
         if entry.name == name and (entry.bundled or not replace):

@@ -387,11 +387,15 @@ class AnnotateDock(Docked):
 
     def list_models(self, use: str = "") -> None:
         """List the models anew, after one was registered, renamed or deleted; load `use`."""
+        from napari_fctsfn.models import chosen_model
+
         before = self.model.currentText()
         self.model.blockSignals(True)
         self.model.clear()
         self._add_models(list_model_choices())
-        self.model.setCurrentText(use or before)
+        listed = self.model.findText(before) >= 0
+        # one that was renamed stays the chosen one, under its new name
+        self.model.setCurrentText(use or (before if listed else chosen_model()))
         self.model.blockSignals(False)
         if self.model.currentText() != before:
             self._on_model()

@@ -202,6 +202,9 @@ class Editing(Bench):
 
     def describe(self, labels: Iterable[int], **changes: Any) -> None:
         """Change what is said about objects: fields of their `Note` and their new values."""
+        labels = list(labels)
+        if changes.get("protected"):
+            self.propagation.leave(labels)  # what it has found comes before
 
         def change(site: Site) -> None:
             session = site.session

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_fctsfn.plugin.editing import Editing
     from napari_fctsfn.plugin.site import Site
     from napari_fctsfn.plugin.tasks import Slice
+    from napari_fctsfn.predict import Predictor
     from napari_fctsfn.predict.similar import Progress, Proposal
     from napari_fctsfn.session import Plane
 
@@ -67,6 +68,12 @@ class Search:
         self.done, self.total = 0, 1
         self._began = time.monotonic()
         self._steps: Iterator[Progress] | None = None
+        self._predictor: Predictor | None = None
+
+    @property
+    def model(self) -> str:
+        """SHA-256 of the model file; empty before the first window."""
+        return "" if self._predictor is None else self._predictor.sha256
 
     @property
     def seconds_left(self) -> float:
@@ -78,7 +85,8 @@ class Search:
         """Look at the next window or place; None if there is none. Runs in the background."""
         from napari_fctsfn.predict.similar import find_similar
 
-        predictor = replayer.predictor
+        # one model does all of it, whichever is chosen meanwhile
+        predictor = self._predictor = self._predictor or replayer.predictor
         predictor.set_image(self._piece.read(), self._piece.normalisation, key=self._piece.key)
         if self._steps is None:
             usual = replace(predictor.settings, extent=self.extent)
@@ -156,17 +164,15 @@ class Finding:
     def accept(self) -> None:
         """Make objects of all proposals that are not rejected, as one step."""
         bench, search = self._bench, self.search
-        if search is None or self.under_way or bench.assistant.replayer is None:
+        if search is None or self.under_way:
             return
         if (site := bench.sound()) is None or site is not search.site:
             self.reject()
             return
-        sha256 = bench.assistant.replayer.predictor.sha256
         shape = search.plane.shape(site.session.shape)
         found = [(each.click, _full(each, shape)) for each in self.offered]
-        if bench.do(
-            lambda s: s.session.accept(search.plane, found, s.labels_of, sha256, search.extent)
-        ):
+        model, extent = search.model, search.extent
+        if bench.do(lambda s: s.session.accept(search.plane, found, s.labels_of, model, extent)):
             self.reject()
             bench.tell(
                 f"{len(found)} objects accepted; Undo takes them back. Click on the next thing."

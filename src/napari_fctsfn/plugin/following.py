@@ -61,7 +61,7 @@ class Following:
         self, site: Site, source: ImageSource, plane: Plane, axis: int, direction: Direction
     ) -> None:
         session = site.session
-        self.site, self._source = site, source
+        self.site, self._slice = site, source.slices(session.normalisation)
         self.label, self.model = session.current, ""
         self.masks: dict[Plane, NDArray[np.bool_]] = {}
         self.stop: Plane | None = None
@@ -131,10 +131,10 @@ class Following:
         normalisation = self.site.session.normalisation
 
         def read(index: int) -> Any:
-            return self._source.slice(self._at(index), normalisation).read()
+            return self._slice(self._at(index)).read()
 
         def key(index: int) -> Any:
-            return self._source.slice(self._at(index), normalisation).key
+            return self._slice(self._at(index)).key
 
         stack = Stack(predictor, read, normalisation, key)
         others = partial(_others, self.site, self.label)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
@@ -17,18 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.plugin.keys import ACTIONS, check_keys, choose_keys, chosen_keys
-
-_NAMES = {
-    "Ctrl": "Control",
-    "Del": "Delete",
-    "Ins": "Insert",
-    "Esc": "Escape",
-    "PgUp": "PageUp",
-    "PgDown": "PageDown",
-    "Return": "Enter",
-}
-"""What napari calls keys, by Qt's names."""
+from napari_fctsfn.plugin.keys import ACTIONS, check_keys, choose_keys, chosen_keys, from_qt, to_qt
 
 
 class KeyDialog(QDialog):
@@ -75,13 +63,7 @@ class KeyDialog(QDialog):
     @property
     def keys(self) -> dict[str, str]:
         """What is in the fields, as napari writes keys."""
-        found = {}
-        for name, field in self.fields.items():
-            text = field.keySequence().toString(QKeySequence.SequenceFormat.PortableText)
-            first = text.split(", ")[0]
-            parts = first.split("+")
-            found[name] = "-".join(_NAMES.get(part, part) for part in parts)
-        return found
+        return {name: from_qt(field.keySequence()) for name, field in self.fields.items()}
 
     def accept(self) -> None:
         """Remember the keys, or say why they cannot be."""
@@ -95,6 +77,4 @@ class KeyDialog(QDialog):
 
     def _show(self, keys: dict[str, str]) -> None:
         for name, field in self.fields.items():
-            field.setKeySequence(
-                QKeySequence(keys[name].replace("Control", "Ctrl").replace("-", "+"))
-            )
+            field.setKeySequence(to_qt(keys[name]))

@@ -144,16 +144,39 @@ def _file() -> Path:
     return data_directory() / "keys.json"
 
 
+_QT = {
+    "Control": "Ctrl",
+    "Delete": "Del",
+    "Insert": "Ins",
+    "Escape": "Esc",
+    "PageUp": "PgUp",
+    "PageDown": "PgDown",
+    "Enter": "Return",
+}
+"""What Qt calls keys, by napari's names."""
+
+
+def to_qt(key: str) -> Any:
+    """A key as napari writes it, as a QKeySequence."""
+    from qtpy.QtGui import QKeySequence
+
+    return QKeySequence("+".join(_QT.get(part, part) for part in key.split("-")))
+
+
+def from_qt(sequence: Any) -> str:
+    """The first key of a QKeySequence as napari writes it; empty for none."""
+    first = sequence.toString(type(sequence).SequenceFormat.PortableText).split(", ")[0]
+    names = {theirs: ours for ours, theirs in _QT.items()}
+    return "-".join(names.get(part, part) for part in first.split("+"))
+
+
 def native(name: str) -> str:
     """The key of an action as the platform writes it (Command on macOS, Ctrl elsewhere).
 
     Of an action without a key it is its title in quotes.
     """
-    from qtpy.QtGui import QKeySequence
-
-    key = chosen_keys()[name]
-    sequence = QKeySequence(key.replace("Control", "Ctrl").replace("-", "+"))
-    text: str = sequence.toString(QKeySequence.SequenceFormat.NativeText)
+    sequence = to_qt(chosen_keys()[name])
+    text: str = sequence.toString(type(sequence).SequenceFormat.NativeText)
     return text or f"“{ACTIONS[name].title}”"
 
 
@@ -182,12 +205,14 @@ class Keys:
 
     def __init__(self, actions: Mapping[str, Callable[[], object]]) -> None:
         self._actions = actions
+        self._targets: list[Any] = []
         self._bound: list[_Bound] = []
 
     def bind(self, targets: Iterable[Any]) -> None:
         """Bind all keys to viewers or layers."""
         keys = chosen_keys()
         for target in targets:
+            self._targets.append(target)
             for name, action in self._actions.items():
                 if keys[name]:
                     target.bind_key(keys[name], _taking_target(action), overwrite=True)
@@ -198,10 +223,11 @@ class Keys:
         for bound in self._bound:
             bound.target.bind_key(bound.key, None)
         self._bound.clear()
+        self._targets.clear()
 
     def again(self) -> None:
         """Bind the same viewers and layers to the keys that are chosen now."""
-        targets = list({id(bound.target): bound.target for bound in self._bound}.values())
+        targets = list(self._targets)
         self.release()
         self.bind(targets)
 

@@ -54,7 +54,13 @@ class Propagation:
             show_warning(f"No propagation: {bench.source.why_no_slice()}.")
             return
         bench.observe(site)
-        axis = slider_axis(bench.viewer, plane, site.session.shape)
+        session = site.session
+        if session.note(session.current).protected:
+            show_warning(
+                f"No propagation: object {session.current} is protected: unprotect it to change it."
+            )
+            return
+        axis = slider_axis(bench.viewer, plane, session.shape)
         if axis is None:
             show_warning("No propagation: the image has a single slice.")
             return
@@ -150,8 +156,8 @@ class Propagation:
                 following.take(step)
 
     def _not_followed(self, following: Following, error: Exception) -> None:
-        show_error(f"The propagation ended at an error: {error}")
         if following is self.following:
+            show_error(f"The propagation ended at an error: {error}")
             self._end(following, "ended at an error")
 
     def _end(self, following: Following, how: str) -> None:

@@ -114,8 +114,16 @@ class ImageSource:
 
     def slice(self, plane: Plane, normalisation: Normalisation) -> Slice:
         """A slice for the predictor; its key changes when the image's data are replaced."""
-        key = (self._revision, plane.index, self.channels)
-        return Slice(full_data(self.layer), plane, normalisation, key, self.channels)
+        return self.slices(normalisation)(plane)
+
+    def slices(self, normalisation: Normalisation) -> Callable[[Plane], Slice]:
+        """What gives slices of the image that is there now, also once there is another."""
+        data, revision, channels = full_data(self.layer), self._revision, self.channels
+
+        def piece(plane: Plane) -> Slice:
+            return Slice(data, plane, normalisation, (revision, plane.index, channels), channels)
+
+        return piece
 
     def normalisation(self) -> Normalisation:
         """The range of intensities that is displayed: what the annotator sees the network sees."""

@@ -164,7 +164,9 @@ class Predictor:
             current = self._current()
             if max(current.shape) <= windows.CONTEXT:
                 box = (0, 0, *current.shape)
-                self._features(current, [Window.over(box, self._engine.input_size)])
+                self._fitting(
+                    lambda: self._features(current, [Window.over(box, self._engine.input_size)])
+                )
 
     def predict(
         self,
@@ -291,11 +293,13 @@ class Predictor:
         """
         with self._lock:
             current = self._current()
-            window = Window.over(box, self._engine.input_size)
-            size = (math.ceil(window.rows / CELL), math.ceil(window.columns / CELL))
-            return self._fitting(
-                lambda: self._engine.describe(self._features(current, [window]), size)
-            )
+
+            def described() -> NDArray[np.float32]:
+                window = Window.over(box, self._engine.input_size)
+                size = (math.ceil(window.rows / CELL), math.ceil(window.columns / CELL))
+                return self._engine.describe(self._features(current, [window]), size)
+
+            return self._fitting(described)
 
     def finish(
         self,

@@ -68,6 +68,7 @@ class ModelsDock(Docked):
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
         super().__init__(viewer, parent)
         self.listing: Listing | None = None
+        self._wanted, self._changed = "", False
         self._reader, self._background = Background(self), Background(self)
         self.trial = Trial()
         self._thrown: list[str] = []
@@ -126,11 +127,18 @@ class ModelsDock(Docked):
     # The models
 
     def list_models(self, select: str = "") -> None:
-        """Look at the registry again, and select a model."""
-        if not self._reader.busy:
-            self._reader.run(read_listing, partial(self._on_listing, select), self._complain)
+        """Look at the registry again, once nothing else is read, and select a model."""
+        self._wanted = select or self._wanted
+        if self._reader.busy:
+            self._changed = True
+            return
+        wanted, self._wanted, self._changed = self._wanted, "", False
+        self._reader.run(read_listing, partial(self._on_listing, wanted), self._complain)
 
     def _on_listing(self, select: str, listing: Listing) -> None:
+        if self._changed:
+            self.list_models(select)
+            return
         before = {model.name for model in self.selected}
         wanted = {select} if select else before or {listing.chosen}
         self.listing = listing
@@ -347,6 +355,8 @@ class ModelsDock(Docked):
 
     def _complain(self, error: Exception) -> None:
         self._timer.stop()
+        if self._changed:
+            self.list_models()
         self._refresh()
         if not isinstance(error, InputError | OSError):
             self.status.setText(f"Not done: {type(error).__name__}: {error}.")

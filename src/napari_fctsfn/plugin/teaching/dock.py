@@ -254,11 +254,11 @@ class FineTuneDock(Docked):
         """List the models to start from; a name that nobody has typed is one that is free."""
         from napari_fctsfn.models import chosen_model, list_models
 
-        before = self.base.currentText() or chosen_model()
+        before = self.base.currentText()
         names = [entry.name for entry in list_models()]
         self.base.clear()
         self.base.addItems(names)
-        self.base.setCurrentText(before)
+        self.base.setCurrentText(before if before in names else chosen_model())
         if self.name.text() in names and not self.name.isModified():
             self.name.setText(_next_name(self.name.text()))
 

@@ -222,8 +222,7 @@ def _slices(image: Path, mask: Path) -> list[Picture]:
     pixels = read_image(image)
     if pixels.ndim == 2 or (pixels.ndim == 3 and is_rgb(pixels)):
         return [picture_of(image.stem, pixels, read_labels(mask), source=_folder(image))]
-    values = read_image(mask)
-    return pictures_of_stack(image.stem, pixels, values)
+    return pictures_of_stack(image.stem, pixels, read_labels(mask, stack=True))
 
 
 def pictures_of_stack(

@@ -18,6 +18,11 @@ _HASH = 16
 _NEAR = 20
 """Pictures are near-duplicates if at most so many of the 256 bits differ."""
 
+_ALIKE = 0.8
+"""And if their thumbnails correlate by at least so much."""
+
+_TINY = 1e-6
+
 _HELD_OUT = 0.2
 """Part of the pictures that is held out."""
 
@@ -52,11 +57,15 @@ def perceptual_hash(image: NDArray[np.float32]) -> NDArray[np.bool_]:
     -------
     array of bool, shape (256,)
     """
+    bits: NDArray[np.bool_] = (np.diff(_thumbnail(image), axis=1) > 0).ravel()
+    return bits
+
+
+def _thumbnail(image: NDArray[np.float32]) -> NDArray[np.float32]:
     grey = image[..., :3].mean(axis=2) if image.ndim == 3 else image
     whole = torch.from_numpy(grey.astype(np.float32))[None, None]
-    small = resize(whole, (_HASH, _HASH + 1))[0, 0].numpy()
-    bits: NDArray[np.bool_] = (np.diff(small, axis=1) > 0).ravel()
-    return bits
+    small: NDArray[np.float32] = resize(whole, (_HASH, _HASH + 1))[0, 0].numpy()
+    return small
 
 
 def near_duplicates(pictures: Sequence[Picture]) -> list[list[int]]:
@@ -68,10 +77,19 @@ def near_duplicates(pictures: Sequence[Picture]) -> list[list[int]]:
         Places in `pictures`; every picture is in one group, groups in the order of their first.
     """
     hashes = np.array([perceptual_hash(picture.image) for picture in pictures])
+    small = np.array([_thumbnail(picture.image).ravel() for picture in pictures])
+    small -= small.mean(axis=1, keepdims=True)
+    small /= np.linalg.norm(small, axis=1, keepdims=True) + _TINY
+    # on a flat ground most bits are zero, whatever is on it and where
     pairs = [
         (i, int(j))
         for i in range(len(pictures))
-        for j in np.flatnonzero((hashes[i + 1 :] != hashes[i]).sum(axis=1) <= _NEAR) + i + 1
+        for j in np.flatnonzero(
+            ((hashes[i + 1 :] != hashes[i]).sum(axis=1) <= _NEAR)
+            & (small[i + 1 :] @ small[i] >= _ALIKE)
+        )
+        + i
+        + 1
     ]
     return _joined(len(pictures), pairs)
 
