@@ -258,6 +258,10 @@ def test_labels_are_refined_propagated_and_exported(folder, viewer):
     again = read_picture(path)
     assert (again.pixels == rough).all()
     assert (again.scale, again.unit) == ((0.5, 0.5), "micrometer")
+    negative = viewer.add_labels(np.array([[0, -1]], np.int16))
+    with pytest.raises(InputError, match="has the label -1"):
+        call("export_labels", viewer, labels=negative, path=folder / "negative.tif")
+    assert not (folder / "negative.tif").exists()
     stack = ViewerModel()
     stack.add_image(np.stack([viewer.layers[0].data] * 3))
     known = np.zeros((3, 40, 60), np.uint8)

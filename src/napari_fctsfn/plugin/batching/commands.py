@@ -237,7 +237,7 @@ def export_labels(
     Raises
     ------
     InputError
-        If there is no labels layer, or a path of another ending.
+        If there is no labels layer, a path of another ending, or a label below 0.
     """
     if labels is None:
         labels = _layer(_viewer(viewer), Labels, None)
@@ -251,6 +251,8 @@ def export_labels(
     if kind is None or not path.parent.is_dir():
         raise InputError(f"{path} is no place for labels: name .tif, .ome.tif, .zarr or .png there")
     data = np.asarray(labels.data)
+    if data.min(initial=0) < 0:
+        raise InputError(f"{labels.name!r} has the label {data.min()}: labels begin at 0")
     small = data.astype(np.min_scalar_type(int(data.max(initial=0))))
     unit = str(labels.units[-1]).removesuffix("s")
     unit = "" if unit == "pixel" else unit
