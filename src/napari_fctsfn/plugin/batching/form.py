@@ -19,8 +19,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_fctsfn.batch.job import is_model_path
-
 SOURCES = {
     "files": ("Click files beside the images", "", ""),
     "seeds": ("Things that are detected", "", ""),
@@ -137,6 +135,9 @@ class JobForm(QWidget):
 
     def show_document(self, document: dict[str, Any], base: Path) -> None:
         """Show the keys of a job whose paths are relative to a folder."""
+        # batch imports torch, which is loaded by the time a job was read
+        from napari_fctsfn.batch.job import is_model_path
+
         self._kept = document
         clicks, outputs = document["clicks"], document["outputs"]
         model = document.setdefault("model", {})
@@ -165,7 +166,7 @@ class JobForm(QWidget):
         if label is not None:
             label.setText(SOURCES[name][2])  # type: ignore[attr-defined]
         self.path.setPlaceholderText(
-            "those of the Annotate dock" if name == "session" else "{stem} is the name of the image"
+            "the Annotate dock's" if name == "session" else "{stem} is the name of the image"
         )
         for widget, shown in (
             (self._path_row, bool(SOURCES[name][1])),
