@@ -46,21 +46,6 @@ class Fold:
     held: tuple[Item, ...]
 
 
-def perceptual_hash(image: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Difference hash of a picture: whether brightness grows from column to column.
-
-    Parameters
-    ----------
-    image : array, shape (rows, columns) or (rows, columns, channels)
-
-    Returns
-    -------
-    array of bool, shape (256,)
-    """
-    bits: NDArray[np.bool_] = (np.diff(_thumbnail(image), axis=1) > 0).ravel()
-    return bits
-
-
 def _thumbnail(image: NDArray[np.float32]) -> NDArray[np.float32]:
     grey = image[..., :3].mean(axis=2) if image.ndim == 3 else image
     whole = torch.from_numpy(grey.astype(np.float32))[None, None]
@@ -76,8 +61,10 @@ def near_duplicates(pictures: Sequence[Picture]) -> list[list[int]]:
     list of list of int
         Places in `pictures`; every picture is in one group, groups in the order of their first.
     """
-    hashes = np.array([perceptual_hash(picture.image) for picture in pictures])
-    small = np.array([_thumbnail(picture.image).ravel() for picture in pictures])
+    thumbnails = np.array([_thumbnail(picture.image) for picture in pictures])
+    # a perceptual (difference) hash: whether brightness grows from column to column
+    hashes = (np.diff(thumbnails, axis=2) > 0).reshape(len(pictures), -1)
+    small = thumbnails.reshape(len(pictures), -1)
     small -= small.mean(axis=1, keepdims=True)
     small /= np.linalg.norm(small, axis=1, keepdims=True) + _TINY
     # on a flat ground most bits are zero, whatever is on it and where
