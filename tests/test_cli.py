@@ -27,7 +27,7 @@ from napari_fctsfn.clicks import Click, Clicks, read_clicks
 from napari_fctsfn.models import ModelCard, choose_model, load_model, register_model, save_model
 from napari_fctsfn.network import NetworkConfig, build_network
 from napari_fctsfn.predict import Normalisation, Predictor
-from napari_fctsfn.train import LAPTOP, TrainSettings
+from napari_fctsfn.train import LAPTOP, MIXTURES, PolishSettings, TrainSettings
 
 ROOT = Path(__file__).parents[1]
 TINY = NetworkConfig(
@@ -442,20 +442,30 @@ def test_unknown_models_are_named():
 # -- train -----------------------------------------------------------------------------------------
 
 
-def test_train_says_the_defaults_of_the_recipe():
+@pytest.mark.parametrize(
+    ("recipe", "plan", "least"),
+    [
+        ("modern", TrainSettings, {"size", "states", "precision"}),
+        ("polish", PolishSettings, {"parts"}),
+    ],
+)
+def test_train_says_the_defaults_of_the_recipe(recipe, plan, least):
     hints = get_type_hints(train_verb.train, include_extras=True)
     own = inspect.signature(train_verb.train).parameters
     said = {}
-    for name, field in TrainSettings.__dataclass_fields__.items():
+    for name, field in plan.__dataclass_fields__.items():
         text = hints[name].__metadata__[0].help if name in hints else ""
-        for default in re.findall(r"\[(?:modern: )?([\w.]+)[];]", text):
-            said[name] = (default, str(field.default))
+        given = re.search(r"\[([^]]+)\]$", text or "")
+        for each in given[1].split("; ") if given else ():
+            recipes, _, default = each.rpartition(": ")
+            if not recipes or recipe in recipes.split(", "):
+                said[name] = (default, str(field.default))
         assert name not in own or own[name].default in (
             field.default,
             None,
             inspect.Parameter.empty,
         )
-    assert said.keys() >= {"steps", "batch", "size", "states", "rate", "save_every", "precision"}
+    assert said.keys() >= {"steps", "batch", "rate", "start", "save_every"} | least
     assert all(default == real for default, real in said.values())
 
 
@@ -517,6 +527,45 @@ def test_train_hands_on_what_was_asked(here, monkeypatch):
     assert settings.start == "random"
     assert settings.device == "auto"
     assert settings.network == replace(LAPTOP, image_model="tf_efficientnet_lite2")
+
+
+def test_train_hands_on_a_polishing(here, monkeypatch):
+    asked = []
+
+    def spy(settings, name):
+        asked.append(settings)
+        return settings.output / f"{name}.safetensors"
+
+    monkeypatch.setattr("napari_fctsfn.train.polish_model", spy)
+    Path("run").mkdir()
+    arguments = "--recipe polish --data d --output run --parts adapters --share a=1 --rate 0.01"
+    run("train", *arguments.split())
+    arguments = "--recipe polish --data d --output run --mixture open --start m"
+    run("train", *arguments.split())
+    first, second = asked
+    assert (first.parts, first.mixture, first.rate) == ("adapters", {"a": 1.0}, 0.01)
+    assert (first.start, second.start) == ("default", "m")
+    assert second.mixture == MIXTURES["open"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--size 64", "--size is for --recipe modern"),
+        ("--precision bf16", "--precision is for --recipe modern or paper"),
+        ("--parts head", "parts must be one of refiner, fusion"),
+        ("--workers 12", "workers must be less than 12, not 12"),
+        ("--start nobody", "unknown model 'nobody'"),
+        ("--start imagenet", "unknown model 'imagenet'"),
+        ("--share a=0", "positive shares"),
+        ("--device tpu", "device 'tpu'"),
+        ("", "is no data set"),
+    ],
+)
+def test_what_cannot_be_polished_is_said_in_one_sentence(here, arguments, message):
+    Path("run").mkdir()
+    common = ["--recipe", "polish", "--data", "d", "--output", "run"]
+    assert message in run("train", *common, *arguments.split(), status=2)
 
 
 @pytest.mark.parametrize(

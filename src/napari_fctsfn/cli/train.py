@@ -29,7 +29,11 @@ def train(
     ],
     recipe: Annotated[
         str,
-        typer.Option("--recipe", metavar="modern|paper", help="How: today's way, or as published."),
+        typer.Option(
+            "--recipe",
+            metavar="modern|polish|paper",
+            help="How: today's way; then on what the predictor looks at; or as published.",
+        ),
     ] = "modern",
     name: Annotated[
         str, typer.Option("--name", metavar="NAME", help="Name of the model.")
@@ -40,19 +44,23 @@ def train(
     steps: Annotated[
         int | None,
         typer.Option(
-            "--steps", metavar="N", help="Optimizer steps. [modern: 4000; paper: the stage's]"
+            "--steps",
+            metavar="N",
+            help="Optimizer steps. [modern: 4000; polish: 2000; paper: the stage's]",
         ),
     ] = None,
     batch: Annotated[
         int | None,
         typer.Option(
-            "--batch", metavar="N", help="Examples in a step. [modern: 8; paper: 1, msrn 3]"
+            "--batch", metavar="N", help="Examples in a step. [modern, polish: 8; paper: 1, msrn 3]"
         ),
     ] = None,
     rate: Annotated[
         float | None,
         typer.Option(
-            "--rate", metavar="R", help="Learning rate. [modern: 0.001; paper: the stage's]"
+            "--rate",
+            metavar="R",
+            help="Learning rate. [modern: 0.001; polish: 0.0003; paper: the stage's]",
         ),
     ] = None,
     backbone_rate: Annotated[
@@ -66,7 +74,8 @@ def train(
         typer.Option(
             "--start",
             metavar="imagenet|random|MODEL|FILE",
-            help="First weights: ImageNet's, none, a model's name or file, VGG16's or timm's file.",
+            help="First weights: ImageNet's, none, a model's name or file, VGG16's or timm's file; "
+            "of polish a model. [modern: imagenet; polish: default]",
             show_default=False,
         ),
     ] = None,
@@ -87,7 +96,7 @@ def train(
         typer.Option(
             "--save-every",
             metavar="N",
-            help="Steps between checkpoints. [modern: 100; paper: 1000]",
+            help="Steps between checkpoints. [modern, polish: 100; paper: 1000]",
         ),
     ] = None,
     minutes: Annotated[
@@ -100,14 +109,28 @@ def train(
     ] = None,
     mixture: Annotated[
         str | None,
-        typer.Option("--mixture", metavar="NAME", help="Modern: default, photo or open data sets."),
+        typer.Option(
+            "--mixture",
+            metavar="NAME",
+            help="Modern and polish: default, photo or open data sets.",
+        ),
     ] = None,
     share: Annotated[
         list[str] | None,
         typer.Option(
             "--share",
             metavar="SET=SHARE",
-            help="Modern: share of a data set in the crops, instead of a mixture; once for each.",
+            help="Modern and polish: share of a data set, instead of a mixture; once for each.",
+            show_default=False,
+        ),
+    ] = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            "--parts",
+            metavar="PARTS",
+            help="Polish, what learns: refiner, fusion, interaction, adapters or all, each with "
+            "those before it. [interaction]",
             show_default=False,
         ),
     ] = None,
@@ -201,44 +224,48 @@ def train(
     _debug: Debug = False,
 ) -> None:
     """Train a model reproducibly: checkpoint, log, and a model file with its card."""
-    one_of("--recipe", recipe, ["modern", "paper"])
+    one_of("--recipe", recipe, list(_RECIPES))
     check_output_folder("--output", output)
     if Path(name).name != name:
         raise InputError(f"--name {name!r} is no name: it becomes the file NAME.safetensors")
-    both: dict[str, Any] = {
-        "data": data,
-        "output": output,
-        "seed": seed,
-        "workers": workers,
-        "steps": steps,
-        "batch": batch,
-        "rate": rate,
-        "backbone_rate": backbone_rate,
-        "start": start,
-        "precision": precision and one_of("--precision", precision, ["bf16", "fp32"]),
-        "save_every": save_every,
-        "minutes": minutes,
-        "tensorboard": tensorboard,
-        "image_model": image_model,
-    }
-    modern = {"mixture": mixture, "share": share, "size": size, "states": states}
-    paper = {
-        "stage": stage,
-        "set": set_name,
-        "variant": variant,
-        "backbone": backbone,
-        "fusion_channels": fusion_channels,
-        "optimizer": optimizer,
-        "input": input_size,
-        "augment": augment,
-        "validate_every": validate_every,
-        "patience": patience,
-    }
-    own, foreign = (modern, paper) if recipe == "modern" else (paper, modern)
-    for option in _given(foreign):
-        other = "paper" if recipe == "modern" else "modern"
-        raise InputError(f"--{option.replace('_', '-')} is for --recipe {other}")
-    path = _RECIPES[recipe](_given(both | own), device, name)
+    given = _given(
+        {
+            "data": data,
+            "output": output,
+            "seed": seed,
+            "workers": workers,
+            "steps": steps,
+            "batch": batch,
+            "rate": rate,
+            "start": start,
+            "save_every": save_every,
+            "minutes": minutes,
+            "tensorboard": tensorboard,
+            "backbone_rate": backbone_rate,
+            "precision": precision and one_of("--precision", precision, ["bf16", "fp32"]),
+            "image_model": image_model,
+            "mixture": mixture,
+            "share": share,
+            "parts": parts,
+            "size": size,
+            "states": states,
+            "stage": stage,
+            "set": set_name,
+            "variant": variant,
+            "backbone": backbone,
+            "fusion_channels": fusion_channels,
+            "optimizer": optimizer,
+            "input": input_size,
+            "augment": augment,
+            "validate_every": validate_every,
+            "patience": patience,
+        }
+    )
+    for option in given:
+        recipes = [each for each, own in _OWN.items() if option in own]
+        if recipes and recipe not in recipes:
+            raise InputError(f"--{option.replace('_', '-')} is for --recipe {' or '.join(recipes)}")
+    path = _RECIPES[recipe](given, device, name)
     if os.environ.get("RANK", "0") != "0":
         return
     if path is None:
@@ -254,11 +281,9 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 def _modern(given: dict[str, Any], device: str, name: str) -> Path | None:
     """Train with the modern recipe."""
-    from napari_fctsfn.train import LAPTOP, MIXTURES, TrainSettings, train_model
+    from napari_fctsfn.train import LAPTOP, TrainSettings, train_model
 
-    chosen = MIXTURES[one_of("--mixture", given.pop("mixture", "default"), list(MIXTURES))]
-    share = given.pop("share", None)
-    given["mixture"] = chosen if share is None else _shares(share)
+    given["mixture"] = _mixture(given)
     image_model = given.pop("image_model", LAPTOP.image_model)
     given["network"] = replace(LAPTOP, image_model=image_model)
     try:
@@ -266,6 +291,18 @@ def _modern(given: dict[str, Any], device: str, name: str) -> Path | None:
     except ValueError as error:
         raise InputError(str(error)) from error
     return train_model(settings, name)
+
+
+def _polish(given: dict[str, Any], device: str, name: str) -> Path | None:
+    """Let a model learn on from what the predictor looks at."""
+    from napari_fctsfn.train import PolishSettings, polish_model
+
+    given["mixture"] = _mixture(given)
+    try:
+        settings = PolishSettings(**given, device=device)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return polish_model(settings, name)
 
 
 def _paper(given: dict[str, Any], device: str, name: str) -> Path | None:
@@ -284,8 +321,47 @@ def _paper(given: dict[str, Any], device: str, name: str) -> Path | None:
 
 _RECIPES: dict[str, Callable[[dict[str, Any], str, str], Path | None]] = {
     "modern": _modern,
+    "polish": _polish,
     "paper": _paper,
 }
+
+_OWN = {
+    "modern": {
+        "mixture",
+        "share",
+        "size",
+        "states",
+        "backbone_rate",
+        "precision",
+        "image_model",
+    },
+    "polish": {"mixture", "share", "parts"},
+    "paper": {
+        "stage",
+        "set",
+        "variant",
+        "backbone",
+        "fusion_channels",
+        "optimizer",
+        "input",
+        "augment",
+        "validate_every",
+        "patience",
+        "backbone_rate",
+        "precision",
+        "image_model",
+    },
+}
+"""Options that not every recipe has."""
+
+
+def _mixture(given: dict[str, Any]) -> dict[str, float]:
+    """Take ``mixture`` and ``share`` out of what is given: share of each data set."""
+    from napari_fctsfn.train import MIXTURES
+
+    chosen = MIXTURES[one_of("--mixture", given.pop("mixture", "default"), list(MIXTURES))]
+    share = given.pop("share", None)
+    return dict(chosen) if share is None else _shares(share)
 
 
 def _shares(given: list[str]) -> dict[str, float]:

@@ -96,7 +96,7 @@ class Learner:
             full_precision_large_kernels(self.network)
         # Evaluation mode throughout: the statistics of the batch norms stay the base's.
         self.network.eval().requires_grad_(False)
-        self._optimizer = torch.optim.AdamW([{"params": []}], lr=rates.rate, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW([{"params": []}], lr=rates.rate, weight_decay=0.0)
         self._learning: list[nn.Parameter] = []
         self._start: list[Tensor] = []
         self._means: list[Tensor] = []
@@ -123,7 +123,16 @@ class Learner:
                 self._means.append(parameter.detach().clone())
                 self._given.append(given[name])
         self._learning += new
-        self._optimizer.add_param_group({"params": new})
+        self.optimizer.add_param_group({"params": new})
+
+    def resume(self, steps: int) -> None:
+        """Go on after so many steps, once the networks and the optimizer hold what they did then.
+
+        For rates that `keep` nothing of the base in what is given.
+        """
+        self.steps = steps
+        for mean, given in zip(self._means, self._given, strict=True):
+            mean.copy_(given)
 
     def step(self, own: Sequence[Look], replay: Sequence[Look], rng: np.random.Generator) -> float:
         """Learn from some looks; gives the mean loss of the own ones.
@@ -141,10 +150,10 @@ class Learner:
         FloatingPointError
             If the loss is not finite.
         """
-        for group in self._optimizer.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = self.rates.rate * min(1.0, (self.steps + 1) / self.rates.warm)
         shown = 0.0
-        self._optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         every = [(look, False) for look in own] + [(look, True) for look in replay]
         for look, teacher in every:
             weight = self.rates.replay / max(len(replay), 1) if teacher else 1 / len(own)
@@ -156,7 +165,7 @@ class Learner:
             # One look after the other: memory for one is enough.
             torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self._learning, _STEEPEST)
-        self._optimizer.step()
+        self.optimizer.step()
         self._pull()
         self.steps += 1
         return shown
@@ -233,7 +242,7 @@ class Learner:
             network.to(device)
         self._start = [start.to(device) for start in self._start]
         self._means = [mean.to(device) for mean in self._means]
-        for state in self._optimizer.state.values():
+        for state in self.optimizer.state.values():
             for key, value in state.items():
                 if isinstance(value, Tensor) and key != "step":
                     state[key] = value.to(device)

@@ -90,7 +90,7 @@ def display_range(picture: Picture) -> Normalisation:
     return Normalisation.from_array(picture.image)
 
 
-def pictures_of_dataset(folder: Path, listed: Path) -> list[Picture]:
+def pictures_of_dataset(folder: Path, listed: Path, band: int = 0) -> list[Picture]:
     """Pictures of a data set in the layout with ``dataset.json``.
 
     Parameters
@@ -98,6 +98,8 @@ def pictures_of_dataset(folder: Path, listed: Path) -> list[Picture]:
     folder : Path
     listed : Path
         A list of lines ``STEM`` or ``STEM VALUE``.
+    band : int
+        Width in pixels of a border band to ignore, where that of the set is not as wide.
 
     Raises
     ------
@@ -105,6 +107,7 @@ def pictures_of_dataset(folder: Path, listed: Path) -> list[Picture]:
         If something is missing or does not fit, or the set is for evaluation only.
     """
     dataset = DataSet.open(folder)
+    dataset = replace(dataset, band=max(dataset.band, band))
     if dataset.evaluation_only:
         raise DataSetError(f"{folder} is for evaluation only: nothing may be trained on it")
     objects: dict[str, list[int]] = {}
