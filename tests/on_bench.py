@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -33,6 +35,17 @@ RANGE = Normalisation(0.0, 1.0)
 IDENTITY = ImageIdentity.of("image", np.zeros(SHAPE))
 Z0, Z1, XZ = Plane((0, None, None)), Plane((1, None, None)), Plane((None, 7, None))
 JOURNALS: list[Journal] = []
+
+
+@contextmanager
+def no_file_larger(size: int) -> Iterator[None]:
+    """As on a full disk, a file takes what fits, and then nothing."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class DiskPredictor:

@@ -12,6 +12,7 @@ import tifffile
 from in_window import click, grey, notified
 from napari.utils.notifications import notification_manager
 from npe2 import PluginManager
+from on_bench import no_file_larger
 
 from napari_fctsfn.plugin import AnnotateDock
 from napari_fctsfn.session import ledger, open_session
@@ -286,20 +287,17 @@ def test_labels_that_cannot_be_annotated_are_refused(open_dock: Any) -> None:
 def test_a_full_disk_is_said_and_does_not_stop_the_work(open_dock: Any) -> None:
     _, dock = open_dock(grey(40, 50))
     journal = dock.annotator.site.journal
-    file = journal._file
-    with Path("/dev/full").open("wb", buffering=0) as full:
-        journal._file = full
+    path = journal.folder / "journal.jsonl"
+    with no_file_larger(path.stat().st_size):
         click(dock, 10, 12)
-        assert "No space left" in dock.hint.text()
-        journal._file = file
+        assert "File too large" in dock.hint.text()
     click(dock, 12, 12)
-    assert "No space" not in dock.hint.text()
+    assert "too large" not in dock.hint.text()
     assert dock.annotator.site.labels.data[10, 12] == 1
     # what waits when the session ends is tried once more
-    with Path("/dev/full").open("wb", buffering=0) as full:
-        journal._file = full
+    with no_file_larger(path.stat().st_size):
         click(dock, 20, 20)
-        journal._file = file
+        assert "File too large" in dock.hint.text()
     labels = dock.annotator.site.labels.data
     dock.annotator.stop()
     opened = open_session(journal.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -13,7 +14,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from on_bench import IDENTITY, JOURNALS, SHAPE, Z0, Z1, Bench, perform, random_actions, state_of
+from on_bench import (
+    IDENTITY,
+    JOURNALS,
+    SHAPE,
+    Z0,
+    Z1,
+    Bench,
+    no_file_larger,
+    perform,
+    random_actions,
+    state_of,
+)
 
 from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.predict import Normalisation
@@ -24,7 +36,9 @@ from napari_fctsfn.session import (
     Session,
     SessionError,
     open_session,
+    read_header,
 )
+from napari_fctsfn.session import journal as journal_module
 
 
 @pytest.fixture(autouse=True)
@@ -151,6 +165,36 @@ def test_an_image_is_known_again_and_told_from_others(shape: list[int], seed: in
     assert not identity.same(ImageIdentity.of("a", data[..., None], channels=True))
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(40, 70), min_size=2, max_size=4), st.integers(0, 2**31))
+def test_images_on_black_ground_are_told_apart_by_the_middle(shape: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    one, other = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    middle = tuple(size // 2 for size in shape[:-2])
+    # between the blocks that are looked at
+    place = (*middle, shape[-2] // 2 - 1, int(rng.integers(shape[-1])))
+    other[place] = 200
+    assert not ImageIdentity.of("a", one).same(ImageIdentity.of("a", other))
+
+
+def test_a_session_of_before_is_known_by_its_blocks(tmp_path: Path) -> None:
+    Bench(folder=tmp_path / "s").journal.close()
+    path = tmp_path / "s" / "session.json"
+    header = json.loads(path.read_text())
+    assert header["image"].pop("centre")
+    path.write_text(json.dumps(header))
+    open_session(tmp_path / "s", IDENTITY).journal.close()
+
+
+def test_an_image_whose_name_is_no_text_can_be_annotated(tmp_path: Path) -> None:
+    name = os.fsdecode(b"Pr\xe4parat.tif")
+    image = ImageIdentity.of(name, np.zeros(SHAPE), source=f"/data/{name}")
+    assert (image.name, image.source) == ("Pr?parat.tif", "")
+    session = Session(SHAPE, Normalisation(0.0, 1.0), 0)
+    Journal.create(tmp_path / "s", session, image, np.zeros(SHAPE, np.uint8)).close()
+    assert read_header(tmp_path / "s").image == image
+
+
 def test_a_session_is_open_once(tmp_path: Path) -> None:
     bench = Bench(folder=tmp_path / "s")
     with pytest.raises(SessionError, match="open already"):
@@ -173,19 +217,138 @@ def test_a_folder_that_is_no_session_or_of_a_newer_version_is_refused(tmp_path: 
         open_session(tmp_path / "s")
 
 
-def test_a_session_goes_on_while_its_folder_cannot_be_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("room", [0, 30, 400])
+def test_a_session_goes_on_while_its_folder_cannot_be_written(tmp_path: Path, room: int) -> None:
     bench = Bench(folder=tmp_path / "s")
     bench.click(Z0, 5, 5)
-    with Path("/dev/full").open("wb", buffering=0) as full:
-        file, bench.journal._file = bench.journal._file, full
+    with no_file_larger((tmp_path / "s" / "journal.jsonl").stat().st_size + room):
         bench.click(Z0, 9, 9)
-        assert "No space left" in bench.journal.error
         bench.click(Z0, 15, 9)
-        bench.journal._file = file
+        assert "File too large" in bench.journal.error
     bench.click(Z0, 20, 9)
     assert bench.journal.error == ""
     opened = reopened(tmp_path / "s", tmp_path / "copy")
+    assert opened.warning == ""
     assert state_of(opened.session, opened.labels) == bench.state()
+
+
+def test_a_journal_that_is_removed_or_replaced_is_missed(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    path = folder / "journal.jsonl"
+    bench = Bench(folder=folder)
+    bench.click(Z0, 5, 5)
+    whole = path.read_bytes()
+    path.unlink()
+    bench.click(Z0, 9, 9)
+    assert "No such file" in bench.journal.error
+    path.write_bytes(whole[:-1])
+    bench.click(Z0, 12, 9)
+    assert "exchanged for a shorter one" in bench.journal.error
+    # as a program that synchronises folders does
+    path.write_bytes(whole)
+    bench.click(Z0, 15, 9)
+    assert bench.journal.error == ""
+    copy = folder / "copy"
+    shutil.copy(path, copy)
+    copy.replace(path)
+    bench.click(Z0, 20, 9)
+    assert bench.journal.error == ""
+    opened = reopened(folder, tmp_path / "copy")
+    assert state_of(opened.session, opened.labels) == bench.state()
+    shutil.rmtree(folder)
+    bench.journal.close()
+    assert "No such file" in bench.journal.error
+
+
+def test_what_a_window_writes_while_another_opens_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(folder=tmp_path / "s")
+    bench.click(Z0, 5, 5)
+    read = journal_module._read
+
+    def meanwhile(*arguments: Any) -> Any:
+        found = read(*arguments)
+        if JOURNALS:
+            bench.click(Z0, 9, 9)
+            JOURNALS.pop().close()
+        return found
+
+    monkeypatch.setattr(journal_module, "_read", meanwhile)
+    with pytest.raises(SessionError, match="open already"):
+        open_session(tmp_path / "s")
+    monkeypatch.undo()
+    bench.click(Z0, 12, 9)
+    bench.journal.close()
+    opened = reopened(tmp_path / "s", tmp_path / "copy")
+    assert state_of(opened.session, opened.labels) == bench.state()
+
+
+def test_a_second_damage_leaves_what_was_set_aside_at_the_first(tmp_path: Path) -> None:
+    bench = Bench(folder=tmp_path / "s")
+    for column in (3, 6, 9, 12):
+        bench.click(Z0, column, 9)
+    bench.journal.close()
+    path = tmp_path / "s" / "journal.jsonl"
+    for name in ("journal.jsonl.cut", "journal.jsonl.cut2"):
+        content = bytearray(path.read_bytes())
+        lines = content.splitlines(keepends=True)
+        lines[-1][0] ^= 1
+        path.write_bytes(b"".join(lines))
+        opened = open_session(tmp_path / "s")
+        opened.journal.close()
+        assert f"kept in {name}." in opened.warning
+        assert (tmp_path / "s" / name).read_bytes() == lines[-1]
+    assert (tmp_path / "s" / "journal.jsonl.cut").stat().st_size > 0
+
+
+def test_a_damage_is_not_cut_off_where_it_cannot_be_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(folder=tmp_path / "s")
+    bench.click(Z0, 5, 5)
+    bench.journal.close()
+    path = tmp_path / "s" / "journal.jsonl"
+    path.write_bytes(path.read_bytes() + b"nonsense\n")
+    before = path.read_bytes()
+    # root may write anywhere, so the disk is full instead
+    with no_file_larger(0), pytest.raises(SessionError, match="copy the folder to where"):
+        open_session(tmp_path / "s")
+    assert path.read_bytes() == before
+    open_session(tmp_path / "s").journal.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 7), st.booleans())
+def test_damaged_first_labels_are_said(
+    tmp_path_factory: pytest.TempPathFactory, place: int, bit: int, cut: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("first") / "s"
+    Bench(np.full(SHAPE, 3, np.uint16), folder).journal.close()
+    path = folder / "labels.npz"
+    content = bytearray(path.read_bytes())
+    place %= len(content)
+    if cut:
+        del content[place:]
+    else:
+        content[place] ^= 1 << bit
+    path.write_bytes(content)
+    try:
+        opened = open_session(folder)
+    except SessionError as error:
+        assert "labels.npz" in str(error)  # noqa: PT017
+    else:
+        opened.journal.close()
+        assert (opened.labels == 3).all()
+
+
+@pytest.mark.parametrize(("key", "value"), [("dtype", "float32"), ("dtype", "foo"), ("shape", [])])
+def test_a_header_of_impossible_labels_is_said(tmp_path: Path, key: str, value: Any) -> None:
+    Bench(folder=tmp_path / "s").journal.close()
+    path = tmp_path / "s" / "session.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(SessionError, match=f"is damaged at {key}"):
+        open_session(tmp_path / "s")
 
 
 def test_a_line_that_does_not_fit_the_image_is_refused(tmp_path: Path) -> None:

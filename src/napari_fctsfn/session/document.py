@@ -47,8 +47,8 @@ class Header(_Part):
     program: str = Field(description="version of napari-fctsfn that wrote it")
     created: str = Field(description="UTC, ISO 8601")
     image: ImageIdentity
-    shape: list[_Count] = Field(description="shape of the labels")
-    dtype: str = Field(description="data type of the labels")
+    shape: list[_Count] = Field(min_length=2, description="shape of the labels")
+    dtype: str = Field(pattern="^u?int(8|16|32|64)$", description="data type of the labels")
     normalisation: dict[str, Any] = Field(description="the intensity range the network saw")
     channels: dict[str, Any] | None = Field(
         default=None, description="axis, channels and ranges, where the network saw channels"

@@ -9,10 +9,13 @@ at any moment, since a line that is not whole does not count.
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import os
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -60,8 +63,8 @@ class Opened:
 class Journal:
     """Writes what a session does into its folder.
 
-    A folder that can no longer be written (disk full, removed, read-only) does not stop the
-    session: `error` says so, lines wait in memory, and every further line tries again.
+    A folder that can no longer be written (disk full, removed or replaced, read-only) does not stop
+    the session: `error` says so, lines wait in memory, and every further line tries again.
 
     Parameters
     ----------
@@ -69,6 +72,8 @@ class Journal:
         Of the session; must exist. It is locked against a second writer until `close`.
     end : int, optional
         Bytes of the journal that are sound; what follows them is cut off.
+    lock : FileLock, optional
+        The folder's, if it is held already.
 
     Attributes
     ----------
@@ -81,13 +86,14 @@ class Journal:
         If the session is open elsewhere.
     """
 
-    def __init__(self, folder: Path, end: int | None = None) -> None:
+    def __init__(self, folder: Path, end: int | None = None, lock: FileLock | None = None) -> None:
         self.folder = folder
         self.error = ""
         self._waiting = b""
+        # Bytes of the file that are ours; unknown until it was opened.
         self._end = end
         self._file: BinaryIO | None = None
-        self._lock = _locked(folder)
+        self._lock = lock or _locked(folder)
         self._write()
 
     @classmethod
@@ -148,25 +154,51 @@ class Journal:
 
     def close(self) -> None:
         """Let the folder go."""
-        if self._waiting:
-            self._write()
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._write()
+        self._drop()
         self._lock.release()
 
     def _write(self) -> None:
         try:
-            if self._file is None:
-                self._file = (self.folder / _JOURNAL).open("ab", buffering=0)
-                if self._end is not None:
-                    self._file.truncate(self._end)
+            if self._file is None or not self._in_place(self._file):
+                self._drop()
+                self._file = self._opened()
             while self._waiting:
-                self._waiting = self._waiting[self._file.write(self._waiting) :]
+                written = self._file.write(self._waiting)
+                self._waiting = self._waiting[written:]
+                self._end = (self._end or 0) + written
             self.error = ""
         except OSError as error:
+            # An open file may be of no more use, as where a server was away.
+            self._drop()
             reason = error.strerror or error
             self.error = f"the session cannot be saved in {self.folder}: {reason}"
+
+    def _in_place(self, file: BinaryIO) -> bool:
+        """Whether the file that is open is the journal still."""
+        try:
+            there = (self.folder / _JOURNAL).stat()
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(os.fstat(file.fileno()), there)
+
+    def _opened(self) -> BinaryIO:
+        """The journal, as long as it was left."""
+        file = (self.folder / _JOURNAL).open("r+b" if self._end else "ab", buffering=0)
+        size = file.seek(0, os.SEEK_END)
+        end = size if self._end is None else self._end
+        if size < end:
+            file.close()
+            raise OSError(errno.EIO, f"{_JOURNAL} was exchanged for a shorter one")
+        file.truncate(end)
+        self._end = file.seek(end)
+        return file
+
+    def _drop(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
 
     def __enter__(self) -> Self:
         return self
@@ -247,18 +279,39 @@ def open_session(folder: Path, image: ImageIdentity | None = None) -> Opened:
     SessionError
         If it is no session, of another image, of a newer version, or open elsewhere.
     """
-    session, labels, data, (end, reason) = _read(folder, image)
-    warning = ""
-    if reason:
-        with replace_file(folder / f"{_JOURNAL}.cut") as path:
-            path.write_bytes(data[end:])
-        warning = (
-            f"The end of {folder / _JOURNAL} could not be read ({reason}): the session is as it "
-            f"was before, and the rest is kept in {_JOURNAL}.cut."
-        )
-    journal = Journal(folder, end)
+    read_header(folder)  # What is no session is not locked.
+    lock = _locked(folder)
+    try:
+        session, labels, data, (end, reason) = _read(folder, image)
+        warning = ""
+        if reason:
+            kept = _set_aside(folder, data[end:])
+            warning = (
+                f"The end of {folder / _JOURNAL} could not be read ({reason}): the session is as "
+                f"it was before, and the rest is kept in {kept}."
+            )
+        journal = Journal(folder, end, lock)
+    except BaseException:
+        lock.release()
+        raise
     session.journal = journal.append
     return Opened(session, labels, journal, warning)
+
+
+def _set_aside(folder: Path, rest: bytes) -> str:
+    """Keep what could not be read of a journal beside it; gives the name of the file."""
+    names = (f"{_JOURNAL}.cut{number if number > 1 else ''}" for number in count(1))
+    name = next(name for name in names if not (folder / name).exists())
+    try:
+        with replace_file(folder / name) as path:
+            path.write_bytes(rest)
+    except OSError as error:
+        raise SessionError(
+            f"the end of {folder / _JOURNAL} is damaged and cannot be kept there "
+            f"({error.strerror or error}): copy the folder to where it can be written, and open it "
+            f"there"
+        ) from error
+    return name
 
 
 def read_session(
@@ -357,12 +410,17 @@ def _first_labels(folder: Path, header: Header) -> NDArray[np.integer[Any]]:
     if not path.exists():
         return np.zeros(header.shape, dtype=header.dtype)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            labels: NDArray[np.integer[Any]] = file["labels"]
-    except (OSError, ValueError, KeyError, zlib.error, EOFError) as error:
-        raise SessionError(f"{path} cannot be read: {error}") from error
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            labels: NDArray[np.integer[Any]] = arrays["labels"]
+    except Exception as error:  # zip files and numpy raise anything on damaged files
+        raise SessionError(
+            f"{path} cannot be read ({error}): put back a copy of it; what was done since is in "
+            f"{_JOURNAL}"
+        ) from error
     if list(labels.shape) != header.shape:
         raise SessionError(f"{path} has shape {labels.shape}, the session {header.shape}")
+    if labels.dtype.kind not in "iu":
+        raise SessionError(f"{path} holds {labels.dtype} and no labels: put back a copy of it")
     return labels
 
 
@@ -395,7 +453,8 @@ def _locked(folder: Path) -> FileLock:
         lock.acquire(timeout=0)
     except Timeout:
         raise SessionError(
-            f"the session in {folder} is open already, here or in another program: close it there"
+            f"the session in {folder} is open already, here or in another program: close it "
+            f"there, or remove the file “{_LOCK}” in it if it is open nowhere"
         ) from None
     except OSError:
         # a folder that cannot be written has no other writer either
