@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from napari_fctsfn.evaluate import DataSet
 from napari_fctsfn.predict import Predictor
+from napari_fctsfn.predict.region import Region
 from napari_fctsfn.predict.similar import find_similar
 
 _FEWEST = 8
@@ -47,10 +48,11 @@ def main() -> None:
         if len(values) < _FEWEST:
             continue
         chosen = rng.choice(values, options.accepted, replace=False)
-        accepted = [labels == value for value in chosen]
+        whole = (0, 0, *labels.shape)
+        accepted = [Region.of(labels == value, whole) for value in chosen]
         predictor.set_image(image, key=str(stem))
         began = time.perf_counter()
-        found = list(find_similar(predictor, accepted, np.any(accepted, axis=0)))
+        found = list(find_similar(predictor, accepted, np.isin(labels, chosen)))
         seconds += time.perf_counter() - began
         rest = set(values) - {int(value) for value in chosen}
         there += len(rest)

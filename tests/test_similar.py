@@ -18,6 +18,7 @@ from napari_fctsfn.errors import InputError
 from napari_fctsfn.plugin import tasks
 from napari_fctsfn.plugin.samples import picture
 from napari_fctsfn.predict import Normalisation, Prediction, Predictor, Settings
+from napari_fctsfn.predict.region import Region
 from napari_fctsfn.predict.similar import find_similar
 from napari_fctsfn.session import Replayer
 
@@ -60,8 +61,14 @@ def discs(seed: int, number: int, radius: float) -> tuple[np.ndarray, np.ndarray
     return image, labels
 
 
+def region_of(mask: np.ndarray) -> Region:
+    region = Region.of(mask, (0, 0, *mask.shape))
+    assert region is not None
+    return region
+
+
 def proposals(predictor: Any, accepted: list[np.ndarray], taken: np.ndarray) -> list[Any]:
-    steps = list(find_similar(predictor, accepted, taken))
+    steps = list(find_similar(predictor, [region_of(mask) for mask in accepted], taken))
     assert [step.done for step in steps] == list(range(1, len(steps) + 1))
     assert steps[-1].total == len(steps)
     return [step.proposal for step in steps if step.proposal is not None]
@@ -129,7 +136,7 @@ def test_too_large_a_slice_is_refused() -> None:
     mask = np.zeros((5, 4100), dtype=bool)
     mask[2, 2] = True
     with pytest.raises(InputError, match="5 x 4100 pixels is too large"):
-        next(find_similar(Bright(np.zeros((5, 4100))), [mask], mask))
+        next(find_similar(Bright(np.zeros((5, 4100))), [region_of(mask)], mask))
 
 
 def test_features_of_a_window_are_those_of_its_image() -> None:

@@ -63,7 +63,7 @@ def finetune(
         typer.Option(
             "--labels",
             metavar="GLOB",
-            help="Their label images, in the order of their names.",
+            help="Their label images, such as cell1_mask.tif for cell1.tif.",
             show_default=False,
         ),
     ] = None,

@@ -61,7 +61,7 @@ class Search:
         ]
         if not masks:
             raise ValueError("there is no object in this slice yet: click on a few first")
-        self._accepted, self._taken = [mask.full() for mask in masks], labels != 0
+        self._masks, self._taken = masks, labels != 0
         boxes = [mask.box for mask in masks]
         self.extent = float(np.median([max(b[2] - b[0], b[3] - b[1]) for b in boxes]))
         self.proposals: list[Proposal] = []
@@ -83,6 +83,7 @@ class Search:
 
     def next(self, replayer: Any) -> Progress | None:
         """Look at the next window or place; None if there is none. Runs in the background."""
+        from napari_fctsfn.predict.region import Region
         from napari_fctsfn.predict.similar import find_similar
 
         # one model does all of it, whichever is chosen meanwhile
@@ -91,7 +92,8 @@ class Search:
         if self._steps is None:
             usual = replace(predictor.settings, extent=self.extent)
             settings = self.site.session.refinement.applied(usual)
-            self._steps = find_similar(predictor, self._accepted, self._taken, settings)
+            accepted = [Region(mask.inner(), mask.box) for mask in self._masks]
+            self._steps = find_similar(predictor, accepted, self._taken, settings)
         return next(self._steps, None)
 
 
@@ -170,12 +172,14 @@ class Finding:
             self.reject()
             return
         shape = search.plane.shape(site.session.shape)
-        found = [(each.click, _full(each, shape)) for each in self.offered]
+        offered = self.offered
+        # one mask of the whole slice at a time
+        found = ((each.click, _full(each, shape)) for each in offered)
         model, extent = search.model, search.extent
         if bench.do(lambda s: s.session.accept(search.plane, found, s.labels_of, model, extent)):
             self.reject()
             bench.tell(
-                f"{len(found)} objects accepted; Undo takes them back. Click on the next thing."
+                f"{len(offered)} objects accepted; Undo takes them back. Click on the next thing."
             )
 
     def reject(self) -> None:

@@ -21,8 +21,8 @@ from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.predict.changes import attached
 from napari_fctsfn.predict.postprocess import drop_unclicked
-from napari_fctsfn.predict.prediction import mask_box
 from napari_fctsfn.predict.predictor import Predictor
+from napari_fctsfn.predict.region import Region
 from napari_fctsfn.predict.settings import Settings
 from napari_fctsfn.predict.windows import Box
 
@@ -95,7 +95,7 @@ class Progress:
 
 def find_similar(
     predictor: Predictor,
-    accepted: Sequence[NDArray[np.bool_]],
+    accepted: Sequence[Region],
     taken: NDArray[np.bool_],
     settings: Settings | None = None,
     least: float = 0.15,
@@ -105,9 +105,9 @@ def find_similar(
     Parameters
     ----------
     predictor : Predictor
-    accepted : sequence of array of bool, shape (rows, columns)
-        Objects of the kind that is looked for; at least one, none empty.
-    taken : array of bool, same shape
+    accepted : sequence of Region
+        Objects of the kind that is looked for; at least one.
+    taken : array of bool, shape (rows, columns)
         Pixels of all objects there are.
     settings : Settings, optional
         Of the predictor; `extent` is best that of the accepted objects.
@@ -129,10 +129,10 @@ def find_similar(
             f"a slice of {taken.shape[0]} x {taken.shape[1]} pixels is too large to be searched: "
             f"crop it to {LARGEST} x {LARGEST}"
         )
-    extent = float(np.median([_extent(mask) for mask in accepted]))
+    extent = float(np.median([region.extent for region in accepted]))
     settings = settings or replace(predictor.settings, extent=extent)
     boxes = _tiles(taken.shape, int(np.clip(extent * predictor.input_size / _SEEN, *_SIDES)))
-    own = np.any(accepted, axis=0)
+    own = _together(accepted, taken.shape)
     taught = [box for box in boxes if own[_part(box)].any()]
     rest = [box for box in boxes if box not in taught]
     taught += rest[:: max(len(rest) // _OTHERS, 1)]
@@ -151,7 +151,7 @@ def find_similar(
         count[part] += 1
         yield Progress(number, looks)
     like = _likeness(value / count, accepted)
-    areas = [int(mask.sum()) for mask in accepted]
+    areas = [int(region.mask.sum()) for region in accepted]
     small = math.sqrt(min(areas))
     vacant = (~taken).astype(np.float32)
     # the mean of what is free nearby: what is taken already says nothing of its neighbours
@@ -187,9 +187,11 @@ def find_similar(
         yield Progress(number, looks + len(places), found)
 
 
-def _extent(mask: NDArray[np.bool_]) -> int:
-    box = mask_box(mask)
-    return 1 if box is None else max(box[2] - box[0], box[3] - box[1])
+def _together(regions: Sequence[Region], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    whole = np.zeros(shape, dtype=bool)
+    for region in regions:
+        whole[_part(region.box)] |= region.mask
+    return whole
 
 
 def _tiles(shape: tuple[int, ...], side: int) -> list[Box]:
@@ -257,11 +259,9 @@ class _Sample:
         return side
 
 
-def _likeness(
-    value: NDArray[np.float32], accepted: Sequence[NDArray[np.bool_]]
-) -> NDArray[np.float32]:
+def _likeness(value: NDArray[np.float32], accepted: Sequence[Region]) -> NDArray[np.float32]:
     """How like the accepted objects each pixel is, 0..1, from the side it is on."""
-    mean = float(np.median([value[mask].mean() for mask in accepted]))
+    mean = float(np.median([value[_part(region.box)][region.mask].mean() for region in accepted]))
     logit = np.clip(_STEEP * value / max(mean, 1e-3), -30, 30)
     like: NDArray[np.float32] = (1 / (1 + np.exp(-logit))).astype(np.float32)
     return like

@@ -17,6 +17,7 @@ from napari_fctsfn.predict import Normalisation
 from napari_fctsfn.predict.images import is_rgb, read_image, read_labels
 from napari_fctsfn.predict.slices import SliceView
 from napari_fctsfn.session import ImageIdentity, Plane, SessionError, read_header, read_session
+from napari_fctsfn.train.finetune.pairing import paired
 
 SMALLEST_OBJECT = 30
 """Objects of fewer pixels are left out."""
@@ -188,7 +189,7 @@ def pictures_of_session(folder: Path, images: str | None = None) -> list[Picture
 
 
 def pictures_of_files(images: str, labels: str) -> list[Picture]:
-    """Pictures and label images from two patterns, paired in the order of their names.
+    """Pictures and label images from two patterns, paired by their names (see `paired`).
 
     Parameters
     ----------
@@ -201,7 +202,7 @@ def pictures_of_files(images: str, labels: str) -> list[Picture]:
         If a pattern matches nothing, the numbers differ, or a file does not fit.
     """
     # Path.glob takes no absolute pattern.
-    paths = [sorted(Path(p) for p in glob(pattern)) for pattern in (images, labels)]  # noqa: PTH207
+    paths = [[Path(p) for p in glob(pattern)] for pattern in (images, labels)]  # noqa: PTH207
     for option, pattern, found in zip(
         ("--images", "--labels"), (images, labels), paths, strict=True
     ):
@@ -209,10 +210,10 @@ def pictures_of_files(images: str, labels: str) -> list[Picture]:
             raise InputError(f"{option} {pattern} matches no file")
     if len(paths[0]) != len(paths[1]):
         raise InputError(
-            f"--images matches {len(paths[0])} files and --labels {len(paths[1])}: they are paired "
-            f"in the order of their names, so there must be as many"
+            f"--images matches {len(paths[0])} files and --labels {len(paths[1])}: each picture "
+            f"has one label image, so there must be as many"
         )
-    return [picture for image, mask in zip(*paths, strict=True) for picture in _slices(image, mask)]
+    return [picture for image, mask in paired(*paths) for picture in _slices(image, mask)]
 
 
 def _folder(path: Path) -> str:
@@ -282,9 +283,7 @@ def picture_of(
 ) -> Picture:
     """A picture whose labels above 0 are its objects."""
     values = tuple(int(value) for value in np.unique(labels) if value > 0)
-    return Picture(
-        name, image, labels.astype(np.int64), values, normalisation, source=source, stack=stack
-    )
+    return Picture(name, image, labels, values, normalisation, source=source, stack=stack)
 
 
 def usable(pictures: Sequence[Picture]) -> tuple[list[Picture], list[str]]:
