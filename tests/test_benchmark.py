@@ -62,6 +62,21 @@ def test_the_pictures_hold_what_their_masks_say(size):
         assert image[mask].mean() > 2 * 300
 
 
+@pytest.mark.parametrize("size", [16, 32])
+def test_small_pictures_are_clicked_on_as_often(size):
+    class Right:
+        """Finds the object whole at the first click, so that no click is left to make."""
+
+        def set_image(self, image):
+            self.masks = speed.cells(size, 0)[1]
+
+        def predict(self, clicks):
+            return next(mask for mask in self.masks if mask[clicks[0].pixel])
+
+    times = speed._session(Right(), size, 0, 10)
+    assert len(times["click"]) == 9 * len(times["first"])
+
+
 def test_a_task_is_timed_in_a_process_of_its_own(model, tmp_path):
     path = tmp_path / "figures.json"
     arguments = ["--sizes", "64", "--model", str(model), "--sessions", "1", "--threads", "1"]

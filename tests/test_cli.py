@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -274,6 +275,7 @@ CLICK = ("--positive", "10,20")
         (("grey.png", *CLICK, "--output", "mask.png"), "give a name ending in .tif"),
         (("grey.png", *CLICK, "--probability", "no/p.tif"), "--probability no/p.tif: .* no folder"),
         (("grey.png", *CLICK, "--probability", "mask.tif"), "same file mask.tif"),
+        (("grey.png", *CLICK, "--probability", "./mask.tif"), "same file mask.tif"),
         (("grey.png", *CLICK, "--unheard"), "No such option: --unheard"),
         ((*CLICK,), "Missing argument 'IMAGE'"),
     ],
@@ -291,6 +293,17 @@ def test_what_cannot_be_segmented_is_said_in_one_sentence(here, arguments, messa
     error = run("segment", *arguments, *defaults, status=2)
     assert re.search(message, error), error
     assert sorted(here.rglob("*")) == before
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_computed(here, monkeypatch):
+    # root may write anywhere
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "sealed")
+    Path("sealed").mkdir()
+    arguments = ["--model", "tiny.safetensors", "--device", "cpu"]
+    said = run("segment", "grey.png", *CLICK, *arguments, "--output", "sealed/m.tif", status=2)
+    assert "--output sealed/m.tif: sealed cannot be written; choose another folder" in said
+    said = run("train", "--data", "d", "--output", "sealed/new/run", status=2)
+    assert "sealed cannot be written" in said
 
 
 def test_an_unexpected_error_is_one_line_and_a_traceback_on_request(here, monkeypatch):

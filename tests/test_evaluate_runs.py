@@ -285,6 +285,21 @@ def test_another_evaluation_is_not_mixed_in(
     assert unfinished("out") == before
 
 
+def test_labels_that_were_corrected_meanwhile_are_not_mixed_in(here: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_fctsfn.evaluate.job.summarise", lambda *_: 1 / 0)
+        evaluate("out", "--limit", "1", status=1)
+    before = unfinished("out")
+    stem, value = (json.loads(before[1])[key] for key in ("stem", "object"))
+    path = next(here.rglob(f"labels/{stem}.*"))
+    labels = iio.imread(path)
+    labels[tuple(np.argwhere(labels == value)[0])] = 0
+    iio.imwrite(path, labels)
+    message = evaluate("out", "--limit", "1", status=2)
+    assert f"object {value} of {stem} has {(labels == value).sum()} pixels" in message
+    assert unfinished("out") == before
+
+
 def entries() -> tuple[dict[str, Any], list[ObjectReference], list[ObjectResult]]:
     found = [
         result("a b", 1),

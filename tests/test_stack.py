@@ -348,6 +348,8 @@ def test_the_command_line_follows_with_the_bundled_model(tmp_path: Any, axis: in
         ({"--direction": "sideways"}, "--direction sideways is unknown"),
         ({"--labels": "flat.tif"}, "give labels of the stack's shape"),
         ({"--output": "stack.tif"}, "is the stack itself"),
+        ({"--output": "out.png"}, "give a name ending in .tif"),
+        ({"--report": "./out.tif"}, "--output and --report are the same file out.tif"),
         ({"--object": "8"}, "object 8 is in none of the slices"),
     ],
 )

@@ -179,7 +179,10 @@ def _session(peer: peers.Peer, size: int, seed: int, number: int) -> dict[str, l
         times["image"].append(time.perf_counter() - began)
         clicks, mask = Clicks(), np.zeros_like(truth)
         for count in range(number):
-            click = next_click(mask, truth, clicks) or Click(*np.argwhere(truth)[count])
+            click = next_click(mask, truth, clicks)
+            if click is None:
+                inside = np.argwhere(truth)
+                click = Click(*inside[count % len(inside)])
             clicks = clicks.append(click)
             began = time.perf_counter()
             mask = peer.predict(clicks)

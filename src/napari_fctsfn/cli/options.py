@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -70,12 +71,49 @@ def check_output_file(option: str, path: Path) -> None:
     Raises
     ------
     InputError
-        If `path` is a folder or its folder is missing.
+        If `path` is a folder, or its folder is missing or cannot be written.
     """
     if path.is_dir():
         raise InputError(f"{option} {path} is a folder; give the name of a file")
     if not path.parent.is_dir():
         raise InputError(f"{option} {path}: there is no folder {path.parent}; make it first")
+    _check_writable(option, path, path.parent)
+
+
+def check_output_images(
+    outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None], images: Collection[str]
+) -> None:
+    """Refuse to compute for files that would be written over inputs, or over each other.
+
+    Parameters
+    ----------
+    outputs, inputs : mapping of str to Path or None
+        By what they are called; those that were not given are None.
+    images : collection of str
+        Outputs that are written as TIFF.
+
+    Raises
+    ------
+    InputError
+        Naming the option and the file.
+    """
+    seen: dict[Path, str] = {}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        check_output_file(option, path)
+        if option in images and path.suffix.lower() not in (".tif", ".tiff"):
+            raise InputError(f"{option} {path} is written as TIFF; give a name ending in .tif")
+        for name, source in inputs.items():
+            if source is not None and path.resolve() == source.resolve():
+                raise InputError(f"{option} {path} is {name} itself; give another name")
+        if (other := seen.setdefault(path.resolve(), option)) != option:
+            raise InputError(f"{other} and {option} are the same file {path}; give two names")
+
+
+def _check_writable(option: str, path: Path, folder: Path) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{option} {path}: {folder} cannot be written; choose another folder")
 
 
 def check_output_folder(option: str, path: Path) -> None:
@@ -90,7 +128,10 @@ def check_output_folder(option: str, path: Path) -> None:
     Raises
     ------
     InputError
-        If `path` is a file.
+        If `path` is a file, or cannot be made or written.
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{option} {path} is a file; give the name of a folder")
+    there = next((folder for folder in (path, *path.absolute().parents) if folder.is_dir()), None)
+    if there is not None:
+        _check_writable(option, path, there)

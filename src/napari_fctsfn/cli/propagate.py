@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from napari_fctsfn.cli.errors import Debug
-from napari_fctsfn.cli.options import Device, Model, check_output_file, load_predictor, one_of
+from napari_fctsfn.cli.options import Device, Model, check_output_images, load_predictor, one_of
 from napari_fctsfn.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,12 +83,8 @@ def propagate(
     from napari_fctsfn._files import replace_file
     from napari_fctsfn.predict.images import read_image, write_tiff
 
-    for option, path in (("--output", output), ("--report", report)):
-        if path is not None:
-            check_output_file(option, path)
-            for name, source in (("the stack", stack), ("--labels", labels)):
-                if path.resolve() == source.resolve():
-                    raise InputError(f"{option} {path} is {name} itself; give another name")
+    outputs = {"--output": output, "--report": report}
+    check_output_images(outputs, {"the stack": stack, "--labels": labels}, ["--output"])
     way = one_of("--direction", direction, get_args(room.Direction))
     pixels, given = read_image(stack), read_image(labels)
     volume = _volume(pixels, given, axis, stack, labels)

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from napari_fctsfn.cli.errors import Debug
-from napari_fctsfn.cli.options import Device, Model, check_output_file, load_predictor
+from napari_fctsfn.cli.options import Device, Model, check_output_images, load_predictor
 from napari_fctsfn.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def segment(
     from napari_fctsfn.batch import work as stacks
     from napari_fctsfn.predict.images import read_image, write_tiff
 
-    _check_outputs(output, probability, {"the image": image, "--clicks": clicks})
+    outputs = {"--output": output, "--probability": probability}
+    check_output_images(outputs, {"the image": image, "--clicks": clicks}, outputs)
     typed = _typed(context.meta[_ORDER], positive or [], negative or [])
     from_file = [] if clicks is None else stacks.read_placed(clicks)
     chosen = [_indices(text) for text in slices or []]
@@ -94,19 +95,6 @@ def segment(
     sure = f", IoU about {min(seen):.2f}" if predictor.card.knows_quality else ""
     worst = " at worst" if sure and len(seen) > 1 else ""
     typer.echo(f"{output}: {count} of {labels.size} pixels{sure}{worst}, on {predictor.device}")
-
-
-def _check_outputs(output: Path, probability: Path | None, inputs: dict[str, Path | None]) -> None:
-    given = {"--output": output} | ({} if probability is None else {"--probability": probability})
-    for option, path in given.items():
-        check_output_file(option, path)
-        if path.suffix.lower() not in (".tif", ".tiff"):
-            raise InputError(f"{option} {path} is written as TIFF; give a name ending in .tif")
-        for name, source in inputs.items():
-            if source is not None and path.resolve() == source.resolve():
-                raise InputError(f"{option} {path} is {name} itself; give another name")
-    if output == probability:
-        raise InputError(f"--output and --probability are the same file {output}; give two names")
 
 
 def _typed(order: list[bool], positive: list[str], negative: list[str]) -> list[Click]:

@@ -171,8 +171,19 @@ class DataSet(ObjectSet):
         return image, labels
 
     def values(self, labels: NDArray[Any]) -> list[int]:
-        """Values of the objects in a label image, ascending."""
+        """Values of the objects in a label image, ascending.
+
+        Raises
+        ------
+        DataSetError
+            If one is negative.
+        """
         values = {int(value) for value in np.unique(labels)} - {self.ignore}
+        if (lowest := min(values - {self.background}, default=0)) < 0:
+            raise DataSetError(
+                f"a label image of {self.name} has the value {lowest}, which is no object: name it "
+                f"as 'ignore' or 'background' in dataset.json"
+            )
         if self.kind == "binary":
             values &= {self.foreground}
         return sorted(values - {self.background})

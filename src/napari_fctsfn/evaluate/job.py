@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from napari_fctsfn.clicks.simulate import Protocol
 from napari_fctsfn.evaluate.compare import Comparison
 from napari_fctsfn.evaluate.objectset import ObjectReference, ObjectSet
 from napari_fctsfn.evaluate.parallel import evaluate_here, evaluate_in_processes
-from napari_fctsfn.evaluate.progress import Progress
-from napari_fctsfn.evaluate.results import summarise, write_results
+from napari_fctsfn.evaluate.progress import Progress, ProgressError
+from napari_fctsfn.evaluate.results import ObjectResult, summarise, write_results
 from napari_fctsfn.evaluate.runner import evaluate_objects
 from napari_fctsfn.evaluate.segmenter import Segmenter
 from napari_fctsfn.predict import Settings
@@ -97,6 +98,11 @@ class Job:
         -------
         dict or None
             The summary; None if time was over first, and the same call goes on.
+
+        Raises
+        ------
+        ProgressError
+            If another evaluation was begun there, or labels were changed since.
         """
         run = partial(
             evaluate_objects,
@@ -108,6 +114,7 @@ class Job:
         )
         total = len(self.objects)
         with Progress(folder, self.about(segmenter.sha256), self.objects) as progress:
+            self._check_labels(folder, progress.results)
             left = progress.left
             if left and deadline is not None and time.monotonic() > deadline:
                 return None
@@ -127,3 +134,16 @@ class Job:
             write_results(folder, results, summary, self.max_clicks)
             progress.remove()
         return summary
+
+    def _check_labels(self, folder: Path, finished: Sequence[ObjectResult]) -> None:
+        """Refuse to go on where finished objects have changed."""
+        for stem, group in groupby(finished, key=lambda result: result.reference.stem):
+            scene = self.dataset.scene(stem)
+            for result in group:
+                value = result.reference.value
+                if (area := int(scene.truth(value).sum())) != result.area:
+                    raise ProgressError(
+                        f"object {value} of {stem} has {area} pixels, and had {result.area} when "
+                        f"it was evaluated in {folder}: choose another folder to evaluate the "
+                        f"labels as they are now"
+                    )

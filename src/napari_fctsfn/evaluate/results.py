@@ -77,10 +77,10 @@ def measures(result: ObjectResult) -> dict[str, float | None]:
 def summarise(results: Sequence[ObjectResult], max_clicks: int) -> dict[str, Any]:
     """Means over objects: NoC, share not reached, IoU after k clicks, seconds per click.
 
-    ``intervals`` holds 95 % intervals of the means, clustered by picture; ``harmful`` is the share
-    of clicks that lower the IoU by more than 0.02; ``decidability``, if it was measured, for every
-    setting and number of clicks mean, its interval, median, and the objects left out because the
-    index is not defined for them.
+    ``intervals`` holds 95 % intervals of the means, clustered by picture, which say little where
+    there are few ``pictures``; ``harmful`` is the share of clicks that lower the IoU by more than
+    0.02; ``decidability``, if it was measured, for every setting and number of clicks mean, its
+    interval, median, and the objects left out because the index is not defined for them.
     """
     summary: dict[str, Any] = {}
     pictures = [result.reference.stem for result in results]
@@ -111,6 +111,7 @@ def summarise(results: Sequence[ObjectResult], max_clicks: int) -> dict[str, Any
     clicks = sum(result.clicks for result in results)
     summary["seconds_per_click"] = sum(result.seconds for result in results) / max(clicks, 1)
     summary["objects"] = len(results)
+    summary["pictures"] = len(set(pictures))
     return summary
 
 
