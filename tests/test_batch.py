@@ -653,3 +653,132 @@ def test_the_schema_names_every_key():
     }
     settings = document["$defs"]["Choices"]["properties"]
     assert set(settings) == set(Settings.__dataclass_fields__) - {"zoom"}
+
+
+@pytest.mark.parametrize("option", [(), ("--overwrite",)])
+@pytest.mark.parametrize(
+    ("clicks", "read"),
+    [
+        ({"from": "masks", "path": "out/{stem}_labels.tif"}, "p0_labels.tif"),
+        ({"from": "masks", "path": "out/p1_labels.tif"}, "p1_labels.tif"),
+        ({"from": "files", "folder": "out", "suffix": "_clicks_used"}, "p0_clicks_used.json"),
+        ({"from": "table", "path": "link/p1_measurements.csv"}, "p1_measurements.csv"),
+    ],
+)
+def test_what_a_job_reads_is_never_overwritten(folder, model, clicks, read, option):
+    run(a_job(model))
+    (folder / "link").symlink_to(folder / "out")
+    if clicks["from"] == "table":
+        Path("out", read).write_text("axis-0,axis-1\n1,1\n")
+    before = contents()
+    assert f"{read} is read by the job" in run(a_job(model, clicks=clicks), *option, status=2)
+    assert contents() == before
+
+
+def test_results_of_another_job_are_kept_unless_told(folder, model):
+    (folder / "more").mkdir()
+    make_picture(folder / "more" / "q.png", 5)
+    one, two = a_job(model), a_job(model, inputs={"images": ["more/*.png"]})
+    run(one)
+    before = Path("out/manifest.jsonl").read_bytes()
+    assert "out holds the results of another job, such as of" in run(two, status=2)
+    assert Path("out/manifest.jsonl").read_bytes() == before
+    Path("images/p2.png").unlink()  # a picture less: the job is the same
+    assert "0 done, 2 done before" in run(one)
+    run(two, "--overwrite")
+    assert "out holds the results of another job, such as of" in run(one, status=2)
+    # more pictures in the same folder: nothing is lost
+    both = a_job(model, inputs={"images": ["images/*.png", "more/*.png"]})
+    assert "2 done, 1 done before" in run(both, "--overwrite")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "place"), [("images/*.png", "images"), ("*.png", "."), ("images/*.png", ".")]
+)
+def test_a_job_is_not_run_into_its_images_nor_over_its_own_file(folder, model, pattern, place):
+    make_picture(folder / "own.png", 1)
+    job = a_job(model, inputs={"images": [pattern]}, outputs={"folder": place})
+    reason = "is in the way" if pattern != "*.png" and place == "." else "holds the images"
+    for options in ((), ("--overwrite",)):
+        assert reason in run(job, *options, status=2)
+        assert yaml.safe_load(Path("job.yaml").read_text()) == job
+    assert not list(folder.rglob("*_labels.tif"))
+
+
+def test_results_are_no_images_of_the_job_beside_them(folder, model):
+    job = a_job(model, inputs={"images": ["**/*.png"]})
+    run(job)
+    assert "0 done, 3 done before, 0 failed" in run(job)
+    again = CliRunner().invoke(app, ["batch", "out/job.yaml"])
+    assert "0 done, 3 done before, 0 failed" in again.output
+
+
+def test_columns_of_a_table_that_say_half_are_refused(folder, model):
+    columns = {"row": "y", "column": "x", "positive": "kind"}
+    job = a_job(model, clicks={"from": "table", "path": "points.csv", "columns": columns})
+    assert "positive kind needs object too: name the column" in run(job, status=2)
+
+
+@pytest.mark.parametrize("chunk", [{}, {"chunk": 64}])
+def test_labels_that_no_click_file_holds_are_refused_before_the_work(
+    folder, model, monkeypatch, chunk
+):
+    if chunk:
+        pytest.importorskip("zarr")
+    labels = np.zeros((40, 60), np.uint32)
+    labels[5:15, 10:25] = 3_000_000_000
+    tifffile.imwrite("p0.tif", labels)
+    monkeypatch.setattr(Predictor, "set_image", lambda *_, **__: pytest.fail("it has begun"))
+    inputs = {"images": ["images/p0.png"], **chunk}
+    run(a_job(model, inputs=inputs, clicks={"from": "masks", "path": "{stem}.tif"}), status=3)
+    (error,) = summary()["failures"].values()
+    assert "p0.tif has the label 3000000000: labels go up to 2147483647" in error
+    assert contents() == {}
+
+
+def test_names_are_taken_as_they_are(folder, model):
+    for name in ("cell [1].png", "50% #2?.png", "._p0.png"):
+        make_picture(folder / "images" / name, 1)
+    run(a_job(model, inputs={"images": ["images/cell [1].png", "images/5*.png"]}))
+    assert {name[:4] for name in contents()} == {"cell", "50% "}
+    page = Path("out/index.html").read_text()
+    assert "src='50%25%20%232%3F_overlay.png'" in page
+    for pattern, name in (("images/*p0.png", "p0.png"), ("images/.*.png", "._p0.png")):
+        job = batch.parse_job(a_job(model, inputs={"images": [pattern]}))
+        assert running.find_images(job, folder) == [folder / "images" / name]
+
+
+@pytest.mark.parametrize("others", [[np.uint8], [np.uint8, np.uint8], [np.uint16]])
+def test_a_common_range_is_of_all_images_or_refused(folder, model, others):
+    for number, dtype in enumerate([np.uint8, *others]):
+        shape = (40, 60) if others == [np.uint8] and number else (40, 60, 3)
+        iio.imwrite(f"c{number}.tiff", np.full(shape, 9, dtype))
+        write_clicks(f"c{number}_clicks.json", [ClickRecord(Click(9, 9))])
+    job = a_job(model, inputs={"images": ["*.tiff"]}, normalisation="job")
+    if others in ([np.uint8], [np.uint16]):
+        message = run(job, status=2)
+        assert "c0.tiff and " in message
+        assert "c1.tiff have no range in common" in message
+        return
+    run(job)
+    written = yaml.safe_load(Path("out/job.yaml").read_text())["normalisation"]
+    assert written == {"low": 0.0, "high": 255.0}
+
+
+def test_a_session_is_done_in_its_own_range(folder, model):
+    image = iio.imread("images/p0.png")
+    session = Session(image.shape, Normalisation(3, 77))
+    labels, plane = np.zeros(image.shape, np.uint16), Plane((None, None))
+    identity = ImageIdentity.of("p0.png", image)
+    with Journal.create(folder / "sessions" / "p0", session, identity, labels):
+        session.edit_clicks(plane, Clicks([Click(10, 12)]))
+        session.resolve(session.job(lambda _: labels), labels > 0, labels, "0" * 64)
+    clicks = {"from": "session", "folder": "sessions/{stem}"}
+    job = a_job(
+        model, inputs={"images": ["images/p0.png"]}, clicks=clicks, outputs={"folder": "out"}
+    )
+    run(job)
+    (line,) = Path("out/manifest.jsonl").read_text().splitlines()
+    assert (json.loads(line)["low"], json.loads(line)["high"]) == (3, 77)
+    message = run({**job, "normalisation": "job"}, status=2)
+    assert "normalisation does not go with clicks from session" in message

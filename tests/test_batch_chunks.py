@@ -286,3 +286,26 @@ def test_clicks_beyond_the_halo_are_named(folder):
     write_clicks(folder / "big_clicks.json", clicks)
     assert "the clicks on object 1 reach beyond the halo" in run(job(), status=3)
     assert [path.name for path in folder.glob("out/big*")] == []
+
+
+@pytest.mark.parametrize("normalisation", ["image", "job"])
+@pytest.mark.parametrize("name", ["torn.tif", "torn.zarr"])
+def test_a_damaged_image_fails_alone(folder, name, normalisation):
+    import zarr
+
+    image = tifffile.imread("big.tif")
+    if name == "torn.tif":
+        tifffile.imwrite(name, image, tile=(64, 64), compression="zlib")
+        with tifffile.TiffFile(name) as file:
+            offset, count = file.pages[0].dataoffsets[1], file.pages[0].databytecounts[1]
+        with Path(name).open("r+b") as file:
+            file.seek(offset)
+            file.write(bytes(count))
+    else:
+        zarr.create_array(name, data=image, chunks=(64, 64))
+        Path(name, "c", "0", "1").write_bytes(b"torn")
+    write_clicks(folder / "torn_clicks.json", [ClickRecord(Click(10, 10))])
+    inputs = {"images": ["big.tif", name], "chunk": 96, "halo": 40}
+    output = run(job(inputs=inputs, normalisation=normalisation), status=3)
+    assert f"{name} cannot be read: it is damaged" in output
+    assert "1 done, 0 done before, 1 failed" in output

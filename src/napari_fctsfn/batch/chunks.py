@@ -27,6 +27,7 @@ from napari_fctsfn.batch.pictures import Picture, read_picture, stem_of
 from napari_fctsfn.batch.sources import (
     beside,
     check_labels,
+    check_values,
     click_file,
     from_file,
     from_labels,
@@ -168,6 +169,7 @@ def segment_chunk(
             check_labels(path, labels, pixels)
             window: Any = (*chunk.index, *chunk.region)
             cut = labels[window]
+            check_values(path, cut)
             seen = np.unique(cut[cut != 0]).tolist()
             owned = _owned(chunk, cut, labels.shape[-2:])
             mine, given = from_labels(owned, region, refine=source.use == "refine")

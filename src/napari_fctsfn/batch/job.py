@@ -80,6 +80,15 @@ class Columns(_Part):
     positive: str | None = Field(None, description="true or 1 on the object; by default all are")
     object: str | None = Field(None, description="the label; by default every row is an object")
 
+    @model_validator(mode="after")
+    def _objects_known(self) -> Columns:
+        if self.positive is not None and self.object is None:
+            raise ValueError(
+                f"positive {self.positive} needs object too: name the column that says which "
+                f"object a click belongs to, or leave positive out"
+            )
+        return self
+
 
 class FromTable(_Part):
     """A points table, CSV, from any program."""
@@ -217,6 +226,11 @@ class Job(_Part):
             raise ValueError(
                 f"outputs.probability is not known where clicks are from {self.clicks.source}: "
                 f"leave it out"
+            )
+        if self.normalisation != "image" and isinstance(self.clicks, FromSession):
+            raise ValueError(
+                "normalisation does not go with clicks from session, which have their own range: "
+                "leave it out"
             )
         return self
 

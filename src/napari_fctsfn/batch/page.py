@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 from napari_fctsfn.batch.job import Job
 from napari_fctsfn.batch.task import Entry
@@ -42,7 +43,7 @@ def _item(entry: Entry) -> str:
     if entry.error:
         return f"<li class='failed'><b>{name}</b><br>failed: {escape(entry.error)}</li>\n"
     picture = next((file for file in entry.files if file.endswith("_overlay.png")), None)
-    image = f"<img src='{escape(picture)}' alt='{name}' loading='lazy'>" if picture else ""
+    image = f"<img src='{quote(picture)}' alt='{name}' loading='lazy'>" if picture else ""
     sure = "" if entry.certainty is None else f", certainty {entry.certainty:.2f}"
     objects = f"{entry.objects} object{'s' * (entry.objects != 1)}"
     return f"<li>{image}<b>{name}</b><br>{objects}{sure}</li>\n"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -172,12 +173,13 @@ def arranged(picture: Picture, axes: str | None = None, channel: int | None = No
             raise InputError("inputs.channel needs inputs.axes, which says which axis c is")
         return picture
     scale = _by_axis(picture) if axes is None or sorted(axes) == sorted(picture.axes) else {}
+    pixels, named = _sampled(pixels, named)
     if "c" in named:
         place = named.index("c")
         count = pixels.shape[place]
         if channel is None and count == 1:
             channel = 0
-        if (channel is None and axes is not None) or (channel is not None and channel >= count):
+        if channel is not None and channel >= count:
             raise InputError(
                 f"inputs.channel is {channel}: the image has channels 0 to {count - 1}"
             )
@@ -198,6 +200,23 @@ def arranged(picture: Picture, axes: str | None = None, channel: int | None = No
     )
 
 
+def _sampled(pixels: Any, named: str) -> tuple[Any, str]:
+    """Pixels whose axis s, if there is one, holds colours, and the names of their axes."""
+    if "s" not in named:
+        return pixels, named
+    place = named.index("s")
+    count = pixels.shape[place]
+    if count <= 2:  # grey and alpha
+        return pixels.take(0, axis=place), named.replace("s", "")
+    if count <= 4:
+        return pixels, named
+    if "c" in named:
+        raise InputError(
+            f"the image has {count} samples in each pixel and an axis c: save it with one of them"
+        )
+    return pixels, named.replace("s", "c")
+
+
 def _by_axis(picture: Picture) -> dict[str, float]:
     if picture.scale is None:
         return {}
@@ -214,24 +233,25 @@ def _read_lazily(path: Path) -> Picture:
         ) from None
 
     def tiff(index: tuple[Any, ...] | None) -> Any:
-        store: Any = tifffile.imread(path, aszarr=True, level=0)
-        with store:
-            array: Any = zarr.open(store, mode="r")
-            return array if index is None else np.asarray(array[index])
+        # Opened here: by its path tifffile would open it anew for chunks that Zarr still reads
+        # when one is damaged, and leave it open.
+        with _damage_told(path), path.open("rb") as file:
+            store: Any = tifffile.imread(file, aszarr=True, level=0)
+            with store:
+                array: Any = zarr.open(store, mode="r")
+                return array if index is None else np.asarray(array[index])
 
-    try:
+    def part(index: tuple[Any, ...]) -> NDArray[Any]:
+        with _damage_told(path):
+            return np.asarray(array[index])
+
+    with _damage_told(path):
         if readers.is_zarr(path):
             array, *_ = about = readers.read_zarr(path, lazy=True)
-            lazy = Lazy(lambda i: np.asarray(array[i]), array.shape, array.dtype)
-            return Picture(lazy, *about[1:])
+            return Picture(Lazy(part, array.shape, array.dtype), *about[1:])
         if path.is_file() and path.name.lower().endswith((".tif", ".tiff")):
             array = tiff(None)
             return _tiff(path, Lazy(tiff, array.shape, array.dtype))
-    except InputError:
-        raise
-    except Exception as error:  # noqa: BLE001  decoders raise anything on damaged files
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ImageFileError(f"{path} cannot be read: it is damaged ({reason})") from None
     found = _read(path)
     pixels = found.pixels
     return replace(found, pixels=Lazy(pixels.__getitem__, pixels.shape, pixels.dtype))
@@ -241,20 +261,14 @@ def _read(path: Path) -> Picture:
     name = path.name.lower()
     special = readers.reader_for(path)
     if special is not None:
-        try:
-            return Picture(*special(path))
-        except InputError:
-            raise
-        except ImportError as error:
-            raise ImageFileError(
-                f"{path} needs a package that is not installed ({error.name}): pip install "
-                "'napari-fctsfn[formats]'"
-            ) from None
-        except MemoryError:
-            raise ImageFileError(f"{path} is larger than the memory: crop it") from None
-        except Exception as error:  # noqa: BLE001  decoders raise anything on damaged files
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise ImageFileError(f"{path} cannot be read: it is damaged ({reason})") from None
+        with _damage_told(path):
+            try:
+                return Picture(*special(path))
+            except ImportError as error:
+                raise ImageFileError(
+                    f"{path} needs a package that is not installed ({error.name}): pip install "
+                    "'napari-fctsfn[formats]'"
+                ) from None
     if path.is_file() and path.suffix.lower() not in _OWN:
         found = readers.through_napari(path)
         if found is not None:
@@ -263,6 +277,20 @@ def _read(path: Path) -> Picture:
     if name.endswith((".tif", ".tiff")):
         return _tiff(path, pixels)
     return Picture(pixels)
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Turn whatever decoders raise into one sentence."""
+    try:
+        yield
+    except InputError:
+        raise
+    except MemoryError:
+        raise ImageFileError(f"{path} is larger than the memory: crop it") from None
+    except Exception as error:  # noqa: BLE001  decoders raise anything on damaged files
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ImageFileError(f"{path} cannot be read: it is damaged ({reason})") from None
 
 
 def _tiff(path: Path, pixels: NDArray[Any] | Lazy) -> Picture:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from napari_fctsfn._files import remove_parts, replace_file
 from napari_fctsfn.batch.job import (
@@ -34,6 +35,7 @@ from napari_fctsfn.batch.sources import strangers
 from napari_fctsfn.batch.task import (
     Entry,
     Task,
+    files_of,
     output_names,
     parts_of,
     read_input,
@@ -133,7 +135,8 @@ def plan(job: Job, base: Path, overwrite: bool = False) -> Plan:
     ------
     InputError
         If there is no image, two have the same stem, the model is not the one named, a points table
-        cannot be read or lacks a column, or an output is in the way.
+        cannot be read or lacks a column, or an output would replace what the job reads, a job file
+        of somebody's own, or what is not of this job.
     """
     base = base.resolve()
     images = find_images(job, base)
@@ -156,10 +159,22 @@ def plan(job: Job, base: Path, overwrite: bool = False) -> Plan:
     folder = base / job.outputs.folder
     if folder.exists() and not folder.is_dir():
         raise JobError(f"outputs.folder {folder} is a file: name a folder")
+    _check_reads(tasks, folder)
+    if (folder / JOB).exists() and not _is_resolved(folder / JOB):
+        raise JobError(
+            f"{folder / JOB} is in the way of the job as it is run: rename it, or choose another "
+            f"folder"
+        )
     before = read_manifest(folder)
     kept = {task.image: e for task in tasks if (e := _kept(task, before, folder)) is not None}
     found = Plan(job, base, tasks, kept, warning)
     if not overwrite and not _own(folder, given, base):
+        others = sorted(set(before).difference(task.image for task in tasks))
+        if others:
+            raise JobError(
+                f"{folder} holds the results of another job, such as of {others[0]}: choose "
+                f"another folder, or say --overwrite"
+            )
         for task in found.pending:
             for name in output_names(task):
                 if (folder / name).exists():
@@ -176,7 +191,8 @@ def find_images(job: Job, base: Path) -> list[Path]:
     Raises
     ------
     JobError
-        If a pattern names none, or two images have the same stem.
+        If a pattern names none, or only such as are in the output folder, or two images have the
+        same stem.
     """
     found: dict[Path, None] = {}
     outputs = (base / job.outputs.folder).resolve()
@@ -190,11 +206,16 @@ def find_images(job: Job, base: Path) -> list[Path]:
                 path,
             )
         )
-        below = (Path(os.path.normpath(m)) for m in root.glob(str(rest)))
-        matches = sorted(m for m in below if is_picture(m))
-        whole = {m for m in matches if m.is_dir()}
-        matches = [m for m in matches if not (outputs != base and outputs in m.resolve().parents)]
+        named = base / pattern  # its name may hold brackets
+        below = [named] if is_picture(named) else root.glob(str(rest))
+        every = sorted(m for m in (Path(os.path.normpath(m)) for m in below) if is_picture(m))
+        if not path.name.startswith("."):  # macOS puts ._a.tif beside a.tif
+            every = [m for m in every if not m.name.startswith(".")]
+        whole = {m for m in every if m.is_dir()}
+        matches = [m for m in every if not _is_within(m.resolve(), outputs, deep=outputs != base)]
         matches = [m for m in matches if whole.isdisjoint(m.parents)]  # not the parts of a Zarr
+        if every and not matches:
+            raise JobError(f"outputs.folder {outputs} holds the images: name another folder")
         if not matches:
             raise JobError(f"inputs.images {pattern!r} names no file in {root}")
         found |= dict.fromkeys(matches)
@@ -209,23 +230,59 @@ def find_images(job: Job, base: Path) -> list[Path]:
     return sorted(found)
 
 
+def _is_within(path: Path, folder: Path, *, deep: bool) -> bool:
+    """Whether a path is a folder or in it; where not `deep`, not in folders in it."""
+    return folder in (path, *(path.parents if deep else (path.parent,)))
+
+
+def _check_reads(tasks: Sequence[Task], folder: Path) -> None:
+    """Refuse outputs that would replace what any of the images is made from."""
+    written = {(folder / name).resolve() for task in tasks for name in output_names(task)}
+    for task in tasks:
+        try:
+            read = [path.resolve() for path in files_of(task)]
+        except InputError:
+            continue  # it is told when the image's turn comes
+        for path in read:
+            if not written.isdisjoint((path, *path.parents)):
+                raise JobError(
+                    f"{path} is read by the job and would be overwritten: choose another folder"
+                )
+
+
 def common_range(job: Job, images: Sequence[Path]) -> Range:
     """Percentiles of all images together; of each at most 65,536 values count.
 
-    Images that cannot be read do not count: they are reported when their turn comes.
+    Images that cannot be read do not count: they are reported when their turn comes. That of RGB
+    is the range of its type.
+
+    Raises
+    ------
+    JobError
+        If there is none: no image can be read, some are RGB and others not or of another type.
     """
     values = []
+    first: dict[Normalisation | None, Path] = {}  # image of each range of RGB, None being grey
     for path in images:
         try:
             pixels = read_input(path, job).pixels
+            limits = Normalisation.for_rgb(pixels.dtype) if is_rgb(pixels) else None
+            if limits is None:
+                some = sample(pixels)
+                some = some[:: max(some.size // _SAMPLE, 1)].astype(np.float64)
+                values.append(some[np.isfinite(some)])
         except InputError:
             continue
-        if is_rgb(pixels):
-            limits = Normalisation.for_rgb(pixels.dtype)
-            return Range(low=limits.low, high=limits.high)
-        some = sample(pixels)
-        some = some[:: max(some.size // _SAMPLE, 1)].astype(np.float64)
-        values.append(some[np.isfinite(some)])
+        first.setdefault(limits, path)
+    if len(first) > 1:
+        one, other, *_ = first.values()
+        raise JobError(
+            f"normalisation is job, and {one} and {other} have no range in common, being RGB and "
+            f"grey or RGB of two types: make two jobs, or say image"
+        )
+    limits = next(iter(first), None)
+    if limits is not None:
+        return Range(low=limits.low, high=limits.high)
     if not values or not sum(map(len, values)):
         raise JobError("no image can be read, so there is no common intensity range")
     low, high = np.percentile(np.concatenate(values), [LOW_PERCENTILE, HIGH_PERCENTILE])
@@ -385,6 +442,18 @@ def _own(folder: Path, job: Job, base: Path) -> bool:
         return False
     mine = {os.path.normpath(base / pattern) for pattern in job.inputs.images}
     return mine == {os.path.normpath(folder / pattern) for pattern in other.inputs.images}
+
+
+def _is_resolved(path: Path) -> bool:
+    """Whether a job file is one that a run has written, not one that somebody wrote by hand."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        job = read_job(path)
+    except (OSError, UnicodeDecodeError, JobError):
+        return False
+    return job.model.sha256 is not None and text == yaml.safe_dump(
+        yaml.safe_load(text), sort_keys=False
+    )
 
 
 def _model_path(name: str, base: Path) -> str:

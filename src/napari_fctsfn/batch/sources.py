@@ -33,6 +33,7 @@ from napari_fctsfn.batch.work import (
     usual_normalisation,
 )
 from napari_fctsfn.clicks import Click, Clicks
+from napari_fctsfn.clicks.records import FARTHEST
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.formats import boxes_of
 from napari_fctsfn.predict import Normalisation
@@ -203,7 +204,7 @@ def _number(row: Mapping[str, str], name: str, path: Path, line: int) -> float:
 
 def _whole(row: Mapping[str, str], name: str, path: Path, line: int, least: int = 0) -> int:
     number = _number(row, name, path, line)
-    if number != int(number) or not least <= number < 1 << 31:
+    if number != int(number) or not least <= number < FARTHEST:
         raise InputError(
             f"{path}, line {line}: {name} is {row[name]!r} and no whole number from {least} on"
         )
@@ -323,13 +324,29 @@ def labels_like(path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
     Raises
     ------
     InputError
-        If they are not.
+        If they are not, or one is negative or too large.
     """
     labels: NDArray[Any] = read_picture(path).pixels
     check_labels(path, labels, pixels)
-    if labels.dtype.kind == "i" and labels.min() < 0:
-        raise InputError(f"{path} has the label {labels.min()}: labels begin at 0")
+    check_values(path, labels)
     return labels
+
+
+def check_values(path: Path, labels: NDArray[Any]) -> None:
+    """Refuse labels that click files cannot hold.
+
+    Raises
+    ------
+    InputError
+        If one is negative or too large.
+    """
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0:
+        raise InputError(f"{path} has the label {lowest}: labels begin at 0")
+    if highest >= FARTHEST:
+        raise InputError(
+            f"{path} has the label {highest}: labels go up to {FARTHEST - 1}, so number them anew"
+        )
 
 
 def check_labels(path: Path, labels: Any, pixels: Any) -> None:

@@ -174,10 +174,23 @@ def task_key(task: Task) -> str:
     return found.hexdigest()
 
 
+def files_of(task: Task) -> list[Path]:
+    """The image, and the files that say where the clicks on it are.
+
+    Raises
+    ------
+    InputError
+        If it has none.
+    """
+    job, base = task.parsed(), Path(task.base)
+    table = [base / job.clicks.path] if isinstance(job.clicks, FromTable) else []
+    return [task.path, *table, *_click_files(job, base, task.path)]
+
+
 def lacking(task: Task) -> str:
     """What an image cannot be done without and is not there; empty if nothing is known to lack."""
     try:
-        needed = [task.path, *_click_files(task.parsed(), Path(task.base), task.path)]
+        needed = files_of(task)
     except InputError as error:
         return str(error)
     return next((f"{path} is not there" for path in needed if not path.exists()), "")
@@ -241,14 +254,15 @@ def _run(task: Task) -> Entry:
         with assembled(job, folder, task.path, picture, key, do) as (work, found):
             files = write(work, found, origin)
     means = [float(np.mean(list(planes.values()))) for planes in found.certainty.values() if planes]
+    used = found.normalisation or normalisation
     return Entry(
         task.image,
         key,
         files,
         len(found.certainty),
         round(min(means), 4) if means else None,
-        normalisation.low,
-        normalisation.high,
+        used.low,
+        used.high,
         model=origin["model_sha256"],
         settings=origin["settings"],
     )
@@ -390,7 +404,8 @@ def _session(
             if len(annotation.clicks) and plane.axes == (leading, leading + 1):
                 index = tuple(i for i in plane.index if i is not None)
                 work.setdefault(label, {})[index] = Clicks(annotation.clicks)
-    return work, Segmented(labels, None, {label: {} for label in session.objects})
+    certainty: dict[int, dict[tuple[int, ...], float]] = {label: {} for label in session.objects}
+    return work, Segmented(labels, None, certainty, session.normalisation)
 
 
 def _click_files(job: Job, base: Path, image: Path) -> list[Path]:

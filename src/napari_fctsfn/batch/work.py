@@ -49,11 +49,14 @@ class Segmented:
     certainty : dict of int to dict of tuple of int to float
         For each object in each slice the predicted IoU, or where the model predicts none the mean
         probability inside the mask; 0..1.
+    normalisation : Normalisation, optional
+        The intensity range, where it is not that of the job.
     """
 
     labels: NDArray[Any]
     probability: NDArray[np.float32] | None
     certainty: dict[int, dict[Index, float]]
+    normalisation: Normalisation | None = None
 
 
 @dataclass(frozen=True)
