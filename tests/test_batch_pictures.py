@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_fctsfn import batch
-from napari_fctsfn._files import remove_parts, replace_folder
+from napari_fctsfn._files import remove_parts, replace_file, replace_folder
 from napari_fctsfn.batch.job import Outputs
 from napari_fctsfn.batch.outputs import names, write_all
 from napari_fctsfn.batch.pictures import Picture, arranged, digest, read_picture, stem_of
@@ -253,3 +254,76 @@ def test_a_folder_is_replaced_whole_and_what_a_kill_left_is_removed(tmp_path):
     (tmp_path / ".a.zarr.0f.part").mkdir()
     remove_parts(tmp_path, ["a.tif", "a.zarr"])
     assert sorted(p.name for p in tmp_path.iterdir()) == [".b.tif.0f.part", "a.zarr"]
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_colours_in_planes_are_put_last_once(tmp_path, lazy):
+    if lazy:
+        pytest.importorskip("zarr")
+    planes = np.random.default_rng(0).integers(0, 255, (3, 20, 25)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
+    found = read_picture(tmp_path / "a.tif", lazy=lazy)
+    assert found.axes == "yxs"
+    assert (found.pixels[:] == np.moveaxis(planes, 0, -1)).all()
+
+
+def test_a_linked_folder_is_replaced_where_it_is(tmp_path):
+    (tmp_path / "disk" / "a.zarr").mkdir(parents=True)
+    link = tmp_path / "link.zarr"
+    link.symlink_to(tmp_path / "disk" / "a.zarr")
+    with replace_folder(link) as temporary:
+        (temporary / "new").write_text("")
+    assert link.is_symlink()
+    assert sorted(p.name for p in (tmp_path / "disk").rglob("*")) == ["a.zarr", "new"]
+
+
+@pytest.mark.parametrize("name", ["a" * 217, "ä" * 125 + ".tif", "a" * 255])
+def test_names_may_be_as_long_as_files_may_have_them(tmp_path, name):
+    with replace_file(tmp_path / name) as temporary:
+        temporary.write_text("whole")
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "whole"
+    with suppress(FileNotFoundError), replace_file(tmp_path / name) as temporary:
+        remove_parts(tmp_path, [name[1:]])
+        assert temporary.exists()
+        remove_parts(tmp_path, [name])
+        assert not temporary.exists()
+    (tmp_path / name).unlink()
+    with replace_folder(tmp_path / name):
+        pass
+    assert (tmp_path / name).is_dir()
+
+
+def test_a_name_that_is_too_long_is_refused_before_the_work(tmp_path):
+    with pytest.raises(OSError, match="too long"), replace_file(tmp_path / ("a" * 256)):
+        pytest.fail("the work has begun")
+
+
+def test_without_a_channel_channels_count_as_slices():
+    pixels = np.arange(24).reshape(4, 2, 3)
+    found = arranged(Picture(pixels), "ycx")
+    assert (found.pixels == pixels.transpose(1, 0, 2)).all()
+    assert found.axes == "cyx"
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize(
+    ("samples", "axes", "shape"),
+    [(2, "yx", (20, 25)), (3, "yxs", (20, 25, 3)), (5, "cyx", (5, 20, 25))],
+)
+def test_samples_are_alpha_colours_or_channels(tmp_path, samples, axes, shape, lazy):
+    if lazy:
+        pytest.importorskip("zarr")
+    path = tmp_path / "a.tif"
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 25, samples)).astype(np.uint8)
+    about = {"photometric": "rgb" if samples == 3 else "minisblack", "planarconfig": "contig"}
+    extra = {} if samples == 3 else {"extrasamples": [0] * (samples - 1)}
+    tifffile.imwrite(path, pixels, **about, **extra)
+    found = read_picture(path, lazy=lazy)
+    assert (found.axes, found.pixels.shape) == (axes, shape)
+    expected = {2: pixels[..., 0], 3: pixels, 5: np.moveaxis(pixels, -1, 0)}[samples]
+    assert (found.pixels[:] == expected).all()
+    if samples == 5:
+        assert (read_picture(path, None, 3, lazy).pixels[:] == expected[3]).all()
+        with pytest.raises(InputError, match="5 samples in each pixel and an axis c"):
+            arranged(Picture(pixels[None]), "cyxs")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,8 @@ def test_a_palette_image_is_read_as_indices(tmp_path: Path) -> None:
     image.save(path)
     assert (read_labels(path) == labels).all()
     assert read_image(path).shape == (*SHAPE, 3)
+    image.convert("PA").save(tmp_path / "palette", "TIFF")
+    assert (read_labels(tmp_path / "palette") == labels).all()
 
 
 @settings(max_examples=25, deadline=None)
@@ -256,6 +258,16 @@ def coloured_labels(data: DataSet) -> None:
 def stack(data: DataSet) -> None:
     (data.folder / "images" / "a.png").unlink()
     write_tiff(data.folder / "images" / "a.tif", np.zeros((5, 24, 30), np.uint8))
+
+
+def test_a_negative_value_is_no_object(data: DataSet) -> None:
+    labels = data.labels("a").astype(np.int16)
+    labels[0, 0] = -1
+    (data.folder / "labels" / "a.png").unlink()
+    tifffile.imwrite(data.folder / "labels" / "a.tif", labels)
+    with pytest.raises(DataSetError, match="the value -1, which is no object: name it as 'ignore'"):
+        listed(data, "a")
+    assert listed(replace(data, ignore=-1), "a") == [("a", 1), ("a", 4), ("a", 9)]
 
 
 @pytest.mark.parametrize(
@@ -557,6 +569,46 @@ def test_pages_that_lead_in_a_circle_are_refused(
     path.write_bytes(content)
     with pytest.raises(ImageFileError, match="comes an earlier one again"):
         read_image(path)
+
+
+@pytest.mark.parametrize(("name", "mode"), [("m.png", "1"), ("m.tif", "1"), ("p.png", "P")])
+def test_large_masks_of_one_bit_are_read_from_small_files(
+    tmp_path: Path, name: str, mode: str
+) -> None:
+    mask = np.zeros((8200, 8200), bool)
+    mask[100:8000, 300:900] = True
+    picture = pytest.importorskip("PIL.Image").fromarray(mask).convert(mode)
+    picture.save(tmp_path / name, compression="group4", bits=1)
+    assert (read_labels(tmp_path / name).astype(bool) == mask).all()
+    assert mode == "P" or (read_image(tmp_path / name) == mask).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "plain"),
+    [("LA", "L"), ("PA", "L"), ("CMYK", "RGB"), ("YCbCr", "RGB"), ("LAB", "RGB")],
+)
+def test_channels_become_those_of_grey_or_of_colours(tmp_path: Path, mode: str, plain: str) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (5, 7, 3)).astype(np.uint8)
+    picture = pytest.importorskip("PIL.Image").fromarray(image).convert(mode)
+    picture.save(tmp_path / "p", "TIFF")
+    assert np.array_equal(read_image(tmp_path / "p"), np.asarray(picture.convert(plain)))
+
+
+@pytest.mark.parametrize("leading", [(), (2,)])
+def test_colours_in_planes_of_a_tiff_come_last(tmp_path: Path, leading: tuple[int, ...]) -> None:
+    planes = np.random.default_rng(0).integers(0, 255, (*leading, 3, 20, 30)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "p.tif", planes, photometric="rgb", planarconfig="separate")
+    assert np.array_equal(read_image(tmp_path / "p.tif"), np.moveaxis(planes, -3, -1))
+
+
+@pytest.mark.parametrize("read", [read_image, read_labels])
+def test_alpha_of_a_grey_picture_is_dropped(tmp_path: Path, read: Any) -> None:
+    grey = boxes(1, 2, 3)
+    pillow = pytest.importorskip("PIL.Image")
+    pillow.merge("LA", [pillow.fromarray(band) for band in (grey, 255 - grey)]).save(
+        tmp_path / "p.png"
+    )
+    assert np.array_equal(read(tmp_path / "p.png"), grey)
 
 
 def test_a_picture_that_claims_to_be_huge_is_refused_before_reading(tmp_path: Path) -> None:

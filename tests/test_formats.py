@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import imageio.v3 as iio
 import numpy as np
@@ -40,7 +42,9 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
 
-MASKS = arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 7)))
+SHAPES = st.tuples(st.integers(1, 7), st.integers(1, 7))
+MASKS = arrays(bool, SHAPES)
+LABELS = arrays(np.int64, SHAPES, elements=st.sampled_from([-1, 0, 1, 2, 1000, 2**40]))
 ABOUT = About(
     "cells.tif",
     (2.0, 0.5, 0.25),
@@ -106,6 +110,35 @@ def test_coco_reads_the_same_masks(tmp_path_factory, mask):
         assert mask_api.toBbox(runs).tolist() == annotation["bbox"]
 
 
+@settings(max_examples=300, deadline=None)
+@given(labels=LABELS)
+def test_coco_holds_each_object_of_the_slice_once(tmp_path_factory, labels):
+    path = tmp_path_factory.getbasetemp() / "coco.json"
+    write_coco(path, labels)
+    annotations = json.loads(path.read_text())["annotations"]
+    assert [a["object"] for a in annotations] == np.unique(labels[labels != 0]).tolist()
+    for annotation in annotations:
+        mask = labels == annotation["object"]
+        runs = annotation["segmentation"]["counts"]
+        assert all(runs[1:])  # then no other list of runs gives the same mask
+        flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+        assert np.array_equal(flat.reshape(annotation["segmentation"]["size"], order="F"), mask)
+        rows, columns = np.nonzero(mask)
+        assert annotation["bbox"][:2] == [columns.min(), rows.min()]
+        assert annotation["bbox"][2:] == [np.ptp(columns) + 1, np.ptp(rows) + 1]
+        assert annotation["area"] == len(rows)
+
+
+def test_coco_looks_at_the_boxes_of_objects_alone(tmp_path):
+    labels = np.zeros((1000, 1000), np.int64)
+    labels[2:6, 3:9] = 1
+    tracemalloc.start()
+    write_coco(tmp_path / "a.json", labels)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < labels.size
+
+
 def test_coco_has_an_image_for_each_slice_and_a_category_for_each_class(tmp_path):
     coco = pytest.importorskip("pycocotools.coco")
     labels = some_labels(3)
@@ -131,6 +164,41 @@ def test_rois_hold_the_masks_with_their_holes(tmp_path):
         loops = [path[:, ::-1] for path in roi.coordinates(multi=True)]
         assert (filled(loops, (30, 40)) == (labels[z] == label)).all()
         assert roi.position == z + 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(labels=LABELS.filter(np.any))
+def test_rois_are_the_outlines_in_the_slice(tmp_path_factory, labels):
+    roifile = pytest.importorskip("roifile")
+    path = tmp_path_factory.getbasetemp() / "rois.zip"
+    write_rois(path, labels)
+    rois = roifile.roiread(path)
+    assert [int(roi.name) for roi in rois] == np.unique(labels[labels != 0]).tolist()
+    for roi in rois:
+        loops = outlines(labels == int(roi.name))
+        steps: list[float] = []
+        for loop in loops:
+            for row, column in loop.tolist():
+                steps += [1, column, row]
+            steps[-3 * len(loop)] = 0
+            steps.append(4)
+        assert roi.multi_coordinates.tolist() == steps
+        corners = np.concatenate(loops)
+        assert [roi.top, roi.left] == corners.min(axis=0).tolist()
+        assert [roi.bottom, roi.right] == corners.max(axis=0).tolist()
+
+
+def test_rois_are_sought_in_the_boxes_of_objects_alone(tmp_path, monkeypatch):
+    pytest.importorskip("roifile")
+    looked_at = []
+
+    def spy(mask):
+        looked_at.append(mask.shape)
+        return outlines(mask)
+
+    monkeypatch.setattr("napari_fctsfn.formats.labels.outlines", spy)
+    write_rois(tmp_path / "a.zip", some_labels())
+    assert looked_at == [(10, 15), (8, 25)]
 
 
 @pytest.mark.parametrize("leading", [(), (3,), (2, 3)])
@@ -172,6 +240,32 @@ def test_ome_tiff_holds_labels_of_every_type(tmp_path, given, highest, written):
     assert (found == labels).all()
 
 
+@pytest.mark.parametrize("columns", [3, 4])
+def test_few_columns_of_labels_are_no_colours(tmp_path, columns):
+    labels = np.arange(5 * 64 * columns, dtype=np.uint16).reshape(5, 64, columns)
+    write_ome_tiff(tmp_path / "a.ome.tif", labels)
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+        assert file.series[0].axes == "ZYX"
+        assert (file.series[0].asarray() == labels).all()
+
+
+def test_ome_tiff_is_sound_whatever_the_name_of_the_image(tmp_path):
+    name = "".join(map(chr, range(128)))
+    write_ome_tiff(tmp_path / "a.ome.tif", some_labels(), About(name))
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+        (image,) = ET.fromstring(file.ome_metadata).iterfind("{*}Image")
+    assert image.get("Name") == name[32:]
+
+
+def test_memory_for_an_ome_tiff_does_not_grow_with_the_stack(tmp_path):
+    labels = np.zeros((20, 300, 300), np.uint16)
+    tracemalloc.start()
+    write_ome_tiff(tmp_path / "a.ome.tif", labels)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < labels.nbytes / 2
+
+
 @pytest.mark.parametrize("highest", [2**32, 2**63])
 def test_labels_too_large_for_ome_tiff_are_refused(tmp_path, highest):
     with pytest.raises(InputError, match=f"from 0 to {highest} do not fit"):
@@ -202,6 +296,15 @@ def test_rois_of_objects_of_one_name_have_different_names(tmp_path):
     shown = [f"{name}-0" for name in ("cell", "cell-2", "cell-2-3")]
     shown += [f"{name}-1" for name in ("6", "cell-5", "6-6")]
     assert [roi.name for roi in rois] == shown
+
+
+def test_rois_lie_flat_in_their_zip_whatever_their_names(tmp_path):
+    roifile = pytest.importorskip("roifile")
+    names = {1: "../../x", 2: "a/b", 3: "a_b", 4: "c:\\d\0\n"}
+    write_rois(tmp_path / "a.zip", np.array([[1, 2, 3, 4]]), About(names=names))
+    flat = [".._.._x", "a_b", "a_b-3", "c__d__"]
+    assert zipfile.ZipFile(tmp_path / "a.zip").namelist() == [f"{name}.roi" for name in flat]
+    assert [roi.name for roi in roifile.roiread(tmp_path / "a.zip")] == flat
 
 
 @pytest.mark.parametrize("leading", [(), (2, 3)])
@@ -277,6 +380,16 @@ def test_large_labels_are_measured_as_small_ones_are(labels):
         row["label"] += "000"
     assert found == small
     assert [int(row["label"]) for row in found] == np.unique(large[large > 0]).tolist()
+
+
+def test_labels_of_all_64_bits_are_measured():
+    labels = np.array([[0, 7, 2**63, 2**63, 2**64 - 1]], np.uint64)
+    rows = csv.DictReader(io.StringIO(measurements(labels)))
+    assert {int(row["label"]): float(row["area"]) for row in rows} == {
+        7: 1,
+        2**63: 2,
+        2**64 - 1: 1,
+    }
 
 
 def test_memory_for_measurements_does_not_grow_with_the_labels():

@@ -224,6 +224,28 @@ def test_a_taken_name_is_replaced_only_on_request(network):
     assert [entry.name for entry in list_models() if not entry.bundled] == ["mine"]
 
 
+@pytest.mark.parametrize(("own", "name"), [("mine", "Mine"), ("Mine", "mine"), ("a", "DEFAULT")])
+def test_names_that_differ_in_capitals_alone_are_the_same(network, own, name):
+    register_model(own, network, CARD)
+    with pytest.raises(ModelError, match=f"; choose another name than '{name}'"):
+        register_model(name, network, CARD)
+    assert [entry.name for entry in list_models() if not entry.bundled] == [own]
+    register_model(own, network, CARD, replace=True)
+
+
+def test_a_model_may_get_other_capitals_but_not_another_models(network):
+    register_model("mine", network, CARD)
+    choose_model("mine")
+    rename_model("mine", "Mine")
+    assert chosen_model() == "Mine"
+    assert [entry.name for entry in list_models() if not entry.bundled] == ["Mine"]
+    with pytest.raises(ModelError, match="exists already"):
+        rename_model("Mine", "Mine")
+    register_model("other", network, CARD)
+    with pytest.raises(ModelError, match="exists already"):
+        rename_model("other", "MINE")
+
+
 def test_an_unknown_model_is_named_with_the_known_ones():
     with pytest.raises(ModelError, match=r"unknown model 'none'; known models: .*default"):
         resolve_model("none")

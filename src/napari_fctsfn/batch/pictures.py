@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from napari_fctsfn.batch import readers
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.predict.images import ImageFileError, is_rgb, read_image
+from napari_fctsfn.predict.images import ImageFileError, is_planar, is_rgb, read_image
 
 _DOUBLE = (".ome.zarr", ".ome.tif", ".ome.tiff", ".nii.gz")
 _OWN = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
@@ -298,6 +298,8 @@ def _tiff(path: Path, pixels: NDArray[Any] | Lazy) -> Picture:
     try:
         with tifffile.TiffFile(path) as file:
             axes = file.series[0].axes.lower()
+            if is_planar(file.series[0]) and not isinstance(pixels, Lazy):
+                axes = axes.replace("s", "") + "s"
             scale, unit = _tiff_scale(file)
     except Exception:  # noqa: BLE001  the pixels are there; what describes them is damaged
         return Picture(pixels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +14,21 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 
 from napari_fctsfn._files import replace_file, replace_folder
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.formats.outlines import outlines
 
+Box = tuple[slice, slice]
+"""Rows and columns around an object of a slice."""
+
 _AXES = "TCZYX"
 _KINDS = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 _CHUNK = 1024
+
+_CONTROLS = r"[\x00-\x1f]"
+"""Characters that neither XML nor names of files can hold."""
 
 _OURS = "napari-fctsfn"
 """Attribute of an OME-Zarr that this program wrote: where it comes from."""
@@ -82,9 +90,13 @@ def write_ome_tiff(path: Path, labels: NDArray[Any], about: About | None = None)
     about = about or About()
     labels = _of_32_bits(numbers(labels))
     axes = _axes(labels, about)
+    content = hashlib.sha256()
+    for _, plane in _planes(labels):
+        content.update(np.ascontiguousarray(plane).data)
     # tifffile's own identifier is random
-    name = uuid.UUID(bytes=hashlib.sha256(labels.tobytes()).digest()[:16], version=4)
-    metadata: dict[str, Any] = {"axes": axes, "UUID": f"urn:uuid:{name}", "Name": about.image}
+    name = uuid.UUID(bytes=content.digest()[:16], version=4)
+    title = re.sub(_CONTROLS, "", about.image)
+    metadata: dict[str, Any] = {"axes": axes, "UUID": f"urn:uuid:{name}", "Name": title}
     if about.provenance:
         metadata["Description"] = json.dumps(dict(about.provenance), sort_keys=True)
     for axis, size in zip(axes, about.scale_of(labels.ndim), strict=True):
@@ -92,7 +104,14 @@ def write_ome_tiff(path: Path, labels: NDArray[Any], about: About | None = None)
             metadata[f"PhysicalSize{axis}"] = size
             metadata[f"PhysicalSize{axis}Unit"] = _ome_unit(about.unit)
     with replace_file(path) as temporary:
-        tifffile.imwrite(temporary, labels, ome=True, metadata=metadata, compression="zlib")
+        tifffile.imwrite(
+            temporary,
+            labels,
+            photometric="minisblack",
+            ome=True,
+            metadata=metadata,
+            compression="zlib",
+        )
 
 
 def write_ome_zarr(
@@ -200,13 +219,8 @@ def write_coco(path: Path, labels: NDArray[Any], about: About | None = None) -> 
             {"id": number, "file_name": about.image, "height": rows, "width": columns}
             | ({"slice": list(index)} if index else {})
         )
-        for label in np.unique(plane).tolist():
-            if not label:
-                continue
-            mask = plane == label
-            places = np.argwhere(mask)
-            top, left = (int(n) for n in places.min(axis=0))
-            bottom, right = (int(n) for n in places.max(axis=0))
+        for label, box in all_boxes_of(plane):
+            mask = plane[box] == label
             category = about.classes.get(label) or "object"
             annotations.append(
                 {
@@ -215,10 +229,13 @@ def write_coco(path: Path, labels: NDArray[Any], about: About | None = None) -> 
                     "category_id": categories.index(category) + 1,
                     "object": label,
                     "name": about.names.get(label, ""),
-                    "area": len(places),
-                    "bbox": [left, top, right - left + 1, bottom - top + 1],
+                    "area": int(np.count_nonzero(mask)),
+                    "bbox": [box[1].start, box[0].start, mask.shape[1], mask.shape[0]],
                     "iscrowd": 0,
-                    "segmentation": {"size": [rows, columns], "counts": runs(mask)},
+                    "segmentation": {
+                        "size": [rows, columns],
+                        "counts": runs(mask, box, (rows, columns)),
+                    },
                 }
             )
     document = {
@@ -231,11 +248,26 @@ def write_coco(path: Path, labels: NDArray[Any], about: About | None = None) -> 
         temporary.write_text(json.dumps(document) + "\n", encoding="utf-8")
 
 
-def runs(mask: NDArray[np.bool_]) -> list[int]:
-    """Lengths of runs of background and object in turn, column by column, as COCO counts them."""
-    flat = np.concatenate([[False], mask.ravel(order="F")])
-    changes = np.flatnonzero(np.diff(flat.astype(np.int8)))
-    lengths: list[int] = np.diff(np.concatenate([[0], changes, [mask.size]])).tolist()
+def runs(mask: NDArray[np.bool_], box: Box, shape: tuple[int, int]) -> list[int]:
+    """Lengths of runs of background and object in turn, column by column, as COCO counts them.
+
+    Parameters
+    ----------
+    mask : array of bool
+        The object in its box.
+    box : tuple of slice
+        Rows and columns of the slice.
+    shape : tuple of int
+        Rows and columns of the slice as a whole.
+    """
+    edges = np.diff(np.pad(mask, ((1, 1), (0, 0))), axis=0)
+    columns, rows = np.nonzero(edges.T)
+    places = (columns + box[1].start) * shape[0] + rows + box[0].start
+    # What ends at the bottom and goes on at the top of the next column is one run.
+    changes, times = np.unique(places, return_counts=True)
+    size = shape[0] * shape[1]
+    changes = changes[(times == 1) & (changes < size)]
+    lengths: list[int] = np.diff(np.concatenate([[0], changes, [size]])).tolist()
     return lengths
 
 
@@ -248,7 +280,8 @@ def write_rois(path: Path, labels: NDArray[Any], about: About | None = None) -> 
     labels : array of int, shape (..., rows, columns)
         Of several leading axes the last is ImageJ's z, the one before it its t.
     about : About, optional
-        Names of objects become names of ROIs, with the label where another object has the name.
+        Names of objects become names of ROIs, with the label where another object has the name,
+        and ``_`` for what names of files cannot have.
 
     Raises
     ------
@@ -265,10 +298,9 @@ def write_rois(path: Path, labels: NDArray[Any], about: About | None = None) -> 
     names = _different_names(np.unique(labels).tolist(), about.names)
     rois = []
     for index, plane in _planes(labels):
-        for label in np.unique(plane).tolist():
-            if not label:
-                continue
-            loops = outlines(plane == label)
+        for label, box in all_boxes_of(plane):
+            corner = [side.start for side in box]
+            loops = [loop + corner for loop in outlines(plane[box] == label)]
             steps: list[float] = []
             for loop in loops:
                 for number, (row, column) in enumerate(loop.tolist()):
@@ -307,6 +339,24 @@ def numbers(labels: NDArray[Any]) -> NDArray[Any]:
     return labels.view(np.uint8) if labels.dtype == bool else labels
 
 
+def all_boxes_of(plane: NDArray[Any]) -> list[tuple[int, Box]]:
+    """The objects of a slice, in the order of their labels, and the boxes around them.
+
+    Parameters
+    ----------
+    plane : array of int, shape (rows, columns)
+        Negative labels are objects, too.
+    """
+    lowest, highest = int(plane.min()), int(plane.max())
+    labels: Sequence[int] = range(1, highest + 1)
+    # find_objects sees none below 1, and takes memory for every number up to the highest
+    if lowest < 0 or highest > plane.size:
+        present, places = np.unique(plane, return_inverse=True)
+        labels, plane = present.tolist(), places.reshape(plane.shape) + 1
+    boxes = zip(labels, find_objects(plane.astype(np.int64, copy=False)), strict=True)
+    return [(label, box) for label, box in boxes if box is not None and label]
+
+
 def _of_32_bits(labels: NDArray[Any]) -> NDArray[Any]:
     """Labels of 64 bits in the smallest type that holds them, others as they are."""
     if labels.dtype.itemsize < 8:
@@ -322,10 +372,10 @@ def _of_32_bits(labels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _different_names(labels: Iterable[int], names: Mapping[int, str]) -> dict[int, str]:
-    """A name for each label, no two the same."""
+    """A name for each label that a file can have, no two the same."""
     given: dict[str, int] = {}
     for label in labels:
-        name = names.get(label) or str(label)
+        name = re.sub(rf"[/\\:]|{_CONTROLS}", "_", names.get(label) or str(label))
         while name in given:
             name += f"-{label}"
         given[name] = label

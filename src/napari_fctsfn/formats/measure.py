@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
-from napari_fctsfn.formats.labels import About, numbers
+from napari_fctsfn.formats.labels import About, Box, all_boxes_of, numbers
 
 PROPERTIES = (
     *("area", "centroid", "bbox", "perimeter", "eccentricity", "solidity"),
@@ -76,18 +74,11 @@ def measurements(labels: NDArray[Any], image: Any | None = None, about: About | 
     return stream.getvalue()
 
 
-def boxes_of(plane: NDArray[Any]) -> list[tuple[int, tuple[slice, slice]]]:
+def boxes_of(plane: NDArray[Any]) -> list[tuple[int, Box]]:
     """The objects of a slice, by label, and the boxes around them.
 
     Parameters
     ----------
     plane : array of int, shape (rows, columns)
     """
-    plane = plane.astype(np.int64, copy=False)
-    highest = int(plane.max())
-    labels: Sequence[int] = range(1, highest + 1)
-    if highest > plane.size:  # find_objects takes memory for every number up to the highest
-        present, places = np.unique(plane, return_inverse=True)
-        labels, plane = present.tolist(), places.reshape(plane.shape) + 1
-    boxes = zip(labels, find_objects(plane), strict=True)
-    return [(label, box) for label, box in boxes if box is not None and label > 0]
+    return [(label, box) for label, box in all_boxes_of(plane) if label > 0]

@@ -67,8 +67,11 @@ def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
     raise ModelError(f"unknown model {text!r}; known models: {known}; or give the path of a file")
 
 
-def check_new_name(name: str, *, replace: bool = False) -> None:
+def check_new_name(name: str, *, replace: bool = False, before: str | None = None) -> None:
     """Refuse a name that a new model cannot have, before hours go into the model.
+
+    Names are the same if they differ in capitals alone, as their files are on macOS and Windows;
+    a model whose name was `before` may have other capitals, though.
 
     Raises
     ------
@@ -81,9 +84,10 @@ def check_new_name(name: str, *, replace: bool = False) -> None:
             f"without the ending {_SUFFIX}"
         )
     for entry in list_models():
-        if entry.name == name and (entry.bundled or not replace):
+        same = entry.name.casefold() == name.casefold()
+        if same and not (entry.name == before != name) and (entry.bundled or not replace):
             what = "comes with the package" if entry.bundled else "exists already"
-            raise ModelError(f"the model {name!r} {what}; choose another name")
+            raise ModelError(f"the model {entry.name!r} {what}; choose another name than {name!r}")
 
 
 def register_model(

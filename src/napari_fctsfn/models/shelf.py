@@ -29,7 +29,7 @@ def rename_model(name: str, new: str) -> ModelEntry:
         If there is no such model, it comes with the package, or the new name is not valid or taken.
     """
     entry = _own(name)
-    check_new_name(new)
+    check_new_name(new, before=name)
     chosen = chosen_model() == name
     path = entry.path.with_name(f"{new}{_SUFFIX}")
     entry.path.replace(path)

@@ -25,6 +25,9 @@ _TIFF = (".tif", ".tiff")
 _LARGEST_RATIO = 4096
 """No usual compression packs more bytes than this into one; a file that claims it is damaged."""
 
+_PLAIN = {"LA": "L", "PA": "L", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB"}
+"""Pillow's modes whose channels are not grey, RGB or RGBA, and what they are read as."""
+
 
 class ImageFileError(InputError):
     """An image file that cannot be used; the message names it and what is wrong with it."""
@@ -37,7 +40,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
     ----------
     path : path
         TIFF (any number of dimensions) or whatever imageio reads with Pillow (PNG, JPEG, BMP, ...),
-        of which the first frame is taken.
+        of which the first frame is taken: CMYK as RGB, grey with alpha without its alpha.
 
     Returns
     -------
@@ -92,6 +95,12 @@ def is_rgb(image: NDArray[Any]) -> bool:
     return image.ndim >= 3 and image.shape[-1] in (3, 4)
 
 
+def is_planar(series: tifffile.TiffPageSeries) -> bool:
+    """Whether the colours of a TIFF lie in planes; `read_image` puts them last all the same."""
+    coloured = series.keyframe.photometric == tifffile.PHOTOMETRIC.RGB
+    return coloured and "S" in series.axes[:-1]
+
+
 def write_tiff(path: Path, image: NDArray[Any]) -> None:
     """Write a TIFF with lossless compression, atomically.
 
@@ -133,9 +142,11 @@ def _read_tiff(path: Path) -> NDArray[Any]:
         if not file.series:
             raise ImageFileError(f"{path} is a TIFF file without a picture")
         series = file.series[0]
-        _check_size(path, series.shape, series.nbytes)
+        _check_size(path, series.shape, series.nbytes // (8 if series.dtype == bool else 1))
         try:
-            return np.asarray(series.asarray(maxworkers=1))
+            pixels = np.asarray(series.asarray(maxworkers=1))
+            colours = series.axes.find("S") if is_planar(series) else -1
+            return np.moveaxis(pixels, colours, -1)
         except (ValueError, ImportError) as error:
             # LZW and JPEG in TIFF need a package that tifffile does not require; Pillow has them.
             if "imagecodecs" not in str(error):
@@ -184,13 +195,16 @@ def _read_frame(path: Path, *, indices: bool) -> NDArray[Any]:
     file: Any
     with iio.imopen(path, "r", plugin="pillow") as file:
         about = file.metadata(index=0, exclude_applied=False)
-        _check_size(path, tuple(about["shape"]), 3 * math.prod(about["shape"]))
-        mode = "P" if indices and about["mode"] == "P" else None
+        stored, pixels = about["mode"], math.prod(about["shape"])
+        mode = "P" if indices and stored in {"P", "PA"} else _PLAIN.get(stored)
+        # what is no colour may be a single bit in the file
+        flat = (mode or stored) in ({"1", "L", "P"} if indices else {"1", "L"})
+        _check_size(path, tuple(about["shape"]), pixels // 8 if flat else 3 * pixels)
         return np.asarray(file.read(index=0, mode=mode))
 
 
 def _check_size(path: Path, shape: tuple[int, ...], nbytes: int) -> None:
-    """Refuse a picture that cannot be in the file, before memory is taken for it."""
+    """Refuse a picture of so many bytes as cannot be in the file, before memory is taken for it."""
     size = path.stat().st_size
     if nbytes > max(1 << 26, _LARGEST_RATIO * size):
         raise ImageFileError(
