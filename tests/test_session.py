@@ -98,6 +98,8 @@ def test_a_click_on_a_finished_object_takes_nothing_beside_it() -> None:
     current = bench.session.current
     assert (bench.labels == before).all()
     assert len(bench.session.clicks(current, Z0)) == 1
+    with pytest.raises(SessionError, match=f"object {current} has no pixels: undo its clicks"):
+        bench.session.next_object()
     bench.click(Z0, 5, 9)
     assert (bench.labels[0] == current).any()
     assert (bench.labels[0] == 1).sum() == (before == 1).sum()

@@ -142,9 +142,9 @@ def _next_click(site: Site, plane: Plane | None) -> str:
     there = _finished_there(site, plane)
     if there:
         return (
-            f"The last click is on object {there}, which is finished; beside it the mask may still "
-            f"change. Undo it, or go on with object {there} by {native('take_up_pointed')}, the "
-            f"mouse over it."
+            f"The last click is on object {there}, which is finished and keeps its pixels. Undo "
+            f"it, or press {native('take_up_pointed')} with the mouse over object {there} to "
+            f"correct that one."
         )
     annotation = session.objects.get(session.current, {}).get(plane)
     if not clicks.positive and (annotation is None or annotation.mask.empty):

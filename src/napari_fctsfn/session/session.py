@@ -153,12 +153,19 @@ class Session(ObjectEditing):
             If the current object has nothing yet, or no label is left.
         """
         label = self.current
-        begun = any(len(self.clicks(label, plane).positive) for plane in self.planes(label)) or any(
+        clicked = any(len(self.clicks(label, plane).positive) for plane in self.planes(label))
+        begun = any(
             annotation.given is not None or not annotation.mask.empty
             for annotation in self._objects.get(label, {}).values()
         )
-        if not begun:
-            raise SessionError(f"click on object {label} before going on to the next")
+        # what waits for its mask may yet find something
+        if not begun and not (clicked and self.busy):
+            raise SessionError(
+                f"object {label} has no pixels: undo its clicks, or click where no finished object "
+                f"is"
+                if clicked
+                else f"click on object {label} before going on to the next"
+            )
         self.select(self._free_label())
         return self.current
 
