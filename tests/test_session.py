@@ -312,9 +312,9 @@ def test_edits_that_nobody_saw_are_not_lost_either() -> None:
 def test_strokes_are_seen_after_a_step_that_concerns_other_slices(operation: str) -> None:
     bench = Bench()
     session = bench.session
-    for _ in range(2):
-        bench.click(Z0, 5, 5)
-        bench.click(Z1, 5, 5)
+    for column in (5, 14):
+        bench.click(Z0, 5, column)
+        bench.click(Z1, 5, column)
         session.next_object()
     session.observe(Z0, bench.labels[0])
     patches: tuple[Any, ...] = ()
