@@ -48,6 +48,7 @@ SUMMARY_KEYS = {
         "band",
         "seconds_per_click",
         "objects",
+        "pictures",
         "model",
         "model_sha256",
         "protocol",

@@ -99,9 +99,10 @@ _WAYS: tuple[tuple[Callable[[_Words], Hashable], Callable[[_Words], Iterable[Has
         lambda words: (words, _numbers(words)),
         lambda words: ((run, _numbers(words)) for run in _runs(words)),
     ),
+    (lambda words: words, lambda words: [words[:end] for end in range(1, len(words) + 1)]),
     (lambda words: words, _runs),
     (lambda words: _numbers(words) or None, lambda words: [_numbers(words)]),
 )
-"""Keys of a name, and those that its partner has: one within the other, best with no other numbers;
-or the same numbers.
+"""Keys of a name, and those that its partner has: one within the other, best with no other numbers,
+next at its beginning; or the same numbers.
 """
