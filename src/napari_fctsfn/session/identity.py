@@ -52,7 +52,7 @@ class ImageIdentity(BaseModel):
 
     @classmethod
     def of(cls, name: str, data: Any, channels: bool = False, source: str = "") -> ImageIdentity:
-        """Of an array, which may be lazy; a few blocks and its middle slice are read.
+        """Of an array, which may be lazy; a few blocks and the middle of a slice are read.
 
         Parameters
         ----------

@@ -13,7 +13,7 @@ import errno
 import os
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -185,13 +185,15 @@ class Journal:
     def _opened(self) -> BinaryIO:
         """The journal, as long as it was left."""
         file = (self.folder / _JOURNAL).open("r+b" if self._end else "ab", buffering=0)
-        size = file.seek(0, os.SEEK_END)
-        end = size if self._end is None else self._end
-        if size < end:
-            file.close()
-            raise OSError(errno.EIO, f"{_JOURNAL} was exchanged for a shorter one")
-        file.truncate(end)
-        self._end = file.seek(end)
+        with ExitStack() as stack:
+            stack.enter_context(file)
+            size = file.seek(0, os.SEEK_END)
+            end = size if self._end is None else self._end
+            if size < end:
+                raise OSError(errno.EIO, f"{_JOURNAL} was exchanged for a shorter one")
+            file.truncate(end)
+            self._end = file.seek(end)
+            stack.pop_all()  # it stays open
         return file
 
     def _drop(self) -> None:

@@ -74,7 +74,7 @@ class PolishSettings:
     device : str
         ``auto`` (a GPU where there is one), or a name that torch knows.
     workers : int
-        Threads in which a predictor is clicked on ahead.
+        Threads in which a predictor is clicked on ahead; the more, the older its weights.
     save_every : int
         Steps between checkpoints.
     minutes : float, optional
