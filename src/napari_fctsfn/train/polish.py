@@ -71,6 +71,9 @@ class PolishSettings:
         Decay of the exponential moving average of the weights that becomes the model.
     mixture : mapping of str to float
         Share of each data set in the objects, by folder name.
+    holes : float
+        Share of the interactions that end with a background click well inside the object, 0..1;
+        see `interact`.
     device : str
         ``auto`` (a GPU where there is one), or a name that torch knows.
     workers : int
@@ -99,6 +102,7 @@ class PolishSettings:
     cooldown: float = 0.5
     average: float = 0.99
     mixture: Mapping[str, float] = field(default_factory=lambda: dict(MIXTURES["default"]))
+    holes: float = 0.25
     device: str = "auto"
     workers: int = 1
     save_every: int = 100
@@ -113,6 +117,8 @@ class PolishSettings:
             raise ValueError(f"workers must be less than {_REFRESH // _GROUP}, not {self.workers}")
         if self.minutes is not None and not self.minutes > 0:
             raise ValueError(f"minutes must be above zero, not {self.minutes}")
+        if not 0 <= self.holes <= 1:
+            raise ValueError(f"holes must lie between 0 and 1, not {self.holes}")
         if self.parts not in PARTS:
             raise ValueError(f"parts must be one of {', '.join(PARTS)}, not {self.parts}")
 
@@ -271,9 +277,8 @@ class _Polishing:
         while len(looks) < wanted:
             pictures = self.sets[names[rng.choice(len(names), p=shares / shares.sum())]]
             picture = pictures[rng.integers(len(pictures))]
-            seen = interact(
-                watched, picture, int(rng.choice(picture.objects)), rng, int(rng.choice(_CLICKS))
-            )
+            value, clicks = int(rng.choice(picture.objects)), int(rng.choice(_CLICKS))
+            seen = interact(watched, picture, value, rng, clicks, holes=settings.holes)
             fruitless = 0 if seen else fruitless + 1
             if fruitless == _FRUITLESS:
                 raise InputError(

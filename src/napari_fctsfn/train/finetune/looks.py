@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -27,6 +28,12 @@ _JITTER = 0.6
 
 _FEWEST = 8
 """A window that shows less of the object is not learned from, in network-input pixels."""
+
+_HOLE = 0.6
+"""A hole reaches at most this far towards the object's border, in parts of its place's depth."""
+
+_DEEP = 6.0
+"""Depth of a hole's place in the object, at least, in pixels of the picture."""
 
 _VARIED = 0.5
 """Share of the interactions on a picture that is turned, mirrored or of other contrast."""
@@ -129,6 +136,7 @@ def interact(
     rng: np.random.Generator,
     clicks: int,
     vary: bool = True,
+    holes: float = 0.0,
 ) -> list[Look]:
     """Click on an object as a user would, and keep all that the network was shown.
 
@@ -143,6 +151,9 @@ def interact(
         At most so many.
     vary : bool
         Whether half of the time the picture is turned, mirrored, or of another contrast.
+    holes : float
+        Share of the interactions that end with a background click well inside the object: it means
+        a small place there, however alike the object looks all around it.
 
     Returns
     -------
@@ -157,10 +168,9 @@ def interact(
     made, mask = Clicks(), np.zeros_like(truth)
     previous: Prediction | None = None
     looks: list[Look] = []
-    for _ in range(clicks):
-        click = next_click(mask, truth, made, ignore=ignore, jitter=_JITTER, rng=rng)
-        if click is None:
-            break
+
+    def make(click: Click) -> None:
+        nonlocal made, mask, previous
         made = made.append(click)
         previous = predictor.predict(made, previous)
         mask = previous.full_mask()
@@ -169,6 +179,18 @@ def interact(
             if look is not None:
                 looks.append(look)
         predictor.seen = []
+
+    for _ in range(clicks):
+        click = next_click(mask, truth, made, ignore=ignore, jitter=_JITTER, rng=rng)
+        if click is None:
+            break
+        make(click)
+    if holes and rng.random() < holes:
+        hole = _hole(mask & truth, truth, made, rng)
+        if hole is not None:
+            click, truth, unknown = hole
+            ignore = unknown if ignore is None else ignore | unknown
+            make(click)
     predictor.forget()
     return looks
 
@@ -245,6 +267,29 @@ def _scene(
     box = tuple(part)
     ignore = None if picture.ignore is None else picture.ignore[box]
     return normalisation.apply(image[box]), truth[box], ignore
+
+
+def _hole(
+    inside: NDArray[np.bool_], truth: NDArray[np.bool_], clicks: Clicks, rng: np.random.Generator
+) -> tuple[Click, NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """A background click well inside an object, and what it means; None where there is no room.
+
+    Returned are the click, the object without the largest hole that it may mean, and the pixels of
+    that hole of which nobody knows whether they are meant.
+    """
+    depth = distance_transform_edt(np.pad(truth, 1))[1:-1, 1:-1]
+    clicked = np.ones(truth.shape, dtype=bool)
+    clicked[tuple(clicks.positive.pixels().T)] = False
+    free = distance_transform_edt(clicked) > _HOLE * depth
+    places = np.argwhere(inside & free & (depth >= max(_DEEP, 0.25 * depth.max())))
+    if not len(places):
+        return None
+    row, column = (int(n) for n in places[rng.integers(len(places))])
+    rows, columns = np.ogrid[: truth.shape[0], : truth.shape[1]]
+    distance = np.hypot(rows - row, columns - column)
+    radius = _HOLE * depth[row, column]
+    hole = distance <= radius
+    return Click(row, column, False), truth & ~hole, hole & (distance > radius / 3)
 
 
 def _varied(
