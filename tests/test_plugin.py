@@ -384,7 +384,7 @@ def test_another_image_opened_in_a_session_is_not_yet_annotated(open_dock: Any) 
     assert before.any()
     assert dock.start()
     assert dock.annotator.site.image == other
-    assert dock.start_button.text() == "Start again"
+    assert dock.start_button.text() == "Use these choices"
     assert labels in viewer.layers
     assert (labels.data == before).all()
 
@@ -475,7 +475,7 @@ def test_the_dock_says_what_to_do(open_dock: Any, predictor: Any) -> None:
     assert "Click on the thing" in dock.hint.text()
     click(dock, 10, 12)
     assert dock.status.text().startswith("Object 1 · 1 click · ")
-    assert "ms on cpu" in dock.status.text()
+    assert "ms\xa0on\xa0cpu" in dock.status.text()
     for button, key in [
         (dock.next_button, "N"),
         (dock.undo_button, "Z"),

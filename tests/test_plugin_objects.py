@@ -78,6 +78,36 @@ def test_objects_are_merged_deleted_and_renumbered_and_all_of_it_undone(open_doc
     assert (labels.data == before).all()
 
 
+def test_undo_and_redo_say_what_the_picture_does_not_show(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    three_objects(dock)
+    annotator, actions = dock.annotator, dock.objects.actions_of
+    annotator.take_up(1)
+    annotator.undo()
+    assert dock.hint.text() == "Undone: going on to object 1; object 3 is the current one."
+    annotator.redo()
+    assert dock.hint.text() == "Done again: going on to object 1; object 1 is the current one."
+    dock.objects.choose([2, 3])
+    for action, said in (
+        ("Merge", "the merging of objects 2 and 3"),
+        ("Protect", "a note on objects 2 and 3"),
+        ("Delete", "the deletion of objects 2 and 3"),
+    ):
+        dock.objects.choose([2, 3])
+        actions[action][0]()
+        annotator.undo()
+        assert dock.hint.text() == f"Undone: {said}."
+    annotator.site.labels.data[30:34, 40:44] = 2
+    annotator.site.labels.refresh()
+    annotator.undo()
+    assert dock.hint.text() == "Undone: a stroke on object 2."
+    # the click is gone from the picture; what to do next is worth more
+    annotator.take_up(3)
+    click(dock, 20, 40)
+    annotator.undo()
+    assert "Undone" not in dock.hint.text()
+
+
 def test_the_table_tells_its_view_of_changed_rows_only(open_dock: Any) -> None:
     _, dock = open_dock(grey(40, 50))
     three_objects(dock)

@@ -8,13 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy.ndimage import binary_dilation
 from test_train import TINY, blank_labels, make_set, read_log
 
+from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.evaluate import DataSetError
-from napari_fctsfn.models import ModelCard, TrainingSet, load_model, save_model
+from napari_fctsfn.models import ModelCard, TrainingSet, load_model, resolve_model, save_model
 from napari_fctsfn.network import build_network
 from napari_fctsfn.train import CheckpointError, PolishSettings, polish, polish_model
+from napari_fctsfn.train.finetune import looks
 
 
 @pytest.fixture(autouse=True)
@@ -144,6 +149,73 @@ def test_the_card_names_the_recipe_the_parent_and_every_source(settings, base):
     ]
 
 
+@pytest.mark.parametrize("holes", [0.0, 1.0])
+def test_so_many_interactions_end_with_a_click_inside_the_object(settings, monkeypatch, holes):
+    monkeypatch.setattr(polish, "_CLICKS", (1,))  # so that no background click is a correction
+    ends = []
+
+    def watched(*given, **more):
+        seen = looks.interact(*given, **more)
+        ends.append(seen[-1].clicks[-1].positive)
+        return seen
+
+    monkeypatch.setattr(polish, "interact", watched)
+    polish_model(replace(settings, start="default", steps=1, holes=holes), "m")
+    assert set(ends) == {holes == 0}
+
+
+def test_a_background_click_inside_an_object_means_a_small_place(settings):
+    (pictures,) = polish._read(settings).values()
+    watched = looks.Watched(load_model(resolve_model("default")), "cpu")
+    rng = np.random.default_rng(0)
+    *before, look = looks.interact(watched, pictures[0], 1, rng, 1, vary=False, holes=1.0)
+    assert all(len(each.clicks) == 1 and each.known.all() for each in before)
+    row, column = look.clicks[-1].pixel
+    assert not look.clicks[-1].positive
+    assert look.previous[row, column]
+    # what it means at least is known to be background, and around its largest extent is the object
+    assert look.known[row, column]
+    assert not look.truth[row, column]
+    assert not (look.truth & ~look.known).any()
+    places = np.argwhere(look.truth)
+    assert (places.min(axis=0) < (row, column)).all()
+    assert (places.max(axis=0) > (row, column)).all()
+    positive = look.clicks[0].pixel
+    assert look.truth[positive]
+
+
+@given(st.integers(0, 10_000), st.integers(2, 20), st.integers(2, 20))
+def test_a_hole_leaves_the_object_around_it_and_its_clicks(seed, height, width):
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:48, :48]
+    truth = ((rows - 24) / height) ** 2 + ((columns - 22) / width) ** 2 <= 1
+    inside = truth & (rng.random(truth.shape) < 0.9)
+    placed = np.argwhere(truth)[rng.integers(truth.sum())]
+    clicks = Clicks([Click(*map(int, placed)), Click(0, 0, False)])
+    found = looks._hole(inside, truth, clicks, rng)
+    assume(found is not None)
+    click, rest, unknown = found
+    hole = truth & ~rest
+    assert inside[click.pixel]
+    assert hole[click.pixel]
+    assert not unknown[click.pixel]
+    assert not (rest & ~truth).any()
+    assert not (unknown & ~hole).any()
+    assert rest[tuple(placed)]
+    # there is object all around the hole
+    assert not binary_dilation(hole)[~truth].any()
+    # it is round
+    reach = np.hypot(rows - click.row, columns - click.column)
+    assert reach[hole].max() <= reach[rest].min()
+
+
+def test_an_object_without_depth_has_no_room_for_a_hole():
+    truth = np.zeros((40, 40), dtype=bool)
+    truth[10:20, 2:38] = True
+    clicks = Clicks([Click(14, 3)])
+    assert looks._hole(truth, truth, clicks, np.random.default_rng(0)) is None
+
+
 def test_where_a_border_band_does_not_count_nothing_is_learned(settings, monkeypatch):
     monkeypatch.setitem(polish.BANDS, "discs", 3)
     (pictures,) = polish._read(settings).values()
@@ -165,7 +237,7 @@ def test_a_checkpoint_of_other_settings_is_refused(settings):
 
 def test_objects_that_the_network_cannot_see_are_said(settings, monkeypatch):
     monkeypatch.setattr(polish, "_FRUITLESS", 3)
-    monkeypatch.setattr(polish, "interact", lambda *_: [])
+    monkeypatch.setattr(polish, "interact", lambda *_, **__: [])
     with pytest.raises(InputError, match="none of 3 objects in discs can be seen"):
         polish_model(settings, "m")
 

@@ -372,11 +372,11 @@ def test_the_predicted_iou_is_said_where_it_can_be_believed(open_dock: Any, pred
         metrics = {} if rank is None else {"quality_rank": rank}
         predictor.card = predictor.card.model_copy(update={"metrics": metrics})
         click(dock, 10, column)
-        assert ("IoU about 0.88" in dock.status.text()) is said
+        assert ("overlap (IoU) about 0.88" in dock.status.text()) is said
     dock.next_button.click()
     click(dock, 30, 30)
-    assert "IoU about" in dock.status.text()
+    assert "IoU" in dock.status.text()
     click(dock, 10, 12, positive=False)
-    assert "IoU about" in dock.status.text(), "a finished neighbour may well be background"
+    assert "IoU" in dock.status.text(), "a finished neighbour may well be background"
     click(dock, 10, 12)
-    assert "IoU about" not in dock.status.text()
+    assert "IoU" not in dock.status.text()

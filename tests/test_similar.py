@@ -69,8 +69,11 @@ def region_of(mask: np.ndarray) -> Region:
 
 def proposals(predictor: Any, accepted: list[np.ndarray], taken: np.ndarray) -> list[Any]:
     steps = list(find_similar(predictor, [region_of(mask) for mask in accepted], taken))
-    assert [step.done for step in steps] == list(range(1, len(steps) + 1))
-    assert steps[-1].total == len(steps)
+    windows, places = ([s for s in steps if s.places is places] for places in (False, True))
+    assert steps == windows + places
+    for part in (windows, places):
+        assert [step.done for step in part] == list(range(1, len(part) + 1))
+        assert {step.total for step in part} <= {len(part)}
     return [step.proposal for step in steps if step.proposal is not None]
 
 
@@ -226,6 +229,26 @@ def test_proposals_are_shown_rejected_and_accepted_in_one_step(open_dock: Any) -
     click(dock, 30, 60)
     dock.annotator.next_object()
     assert dock.annotator.session.current == 5
+
+
+def test_how_long_a_search_takes_is_said_once_all_places_are_known(open_dock: Any) -> None:
+    _, dock = open_dock(squares())
+    click(dock, 10, 10)
+    dock.annotator.finding.start()
+    search, seen = dock.annotator.finding.search, []
+    take = search.take
+
+    def watched(step: Any) -> None:
+        take(step)
+        seen.append((search.unit, search.done, search.seconds_left))
+
+    search.take = watched
+    assert dock.wait_idle()
+    assert {unit for unit, _, left in seen if np.isinf(left)} == {"windows", "places"}
+    assert all(np.isinf(left) for unit, done, left in seen if unit == "windows" or done == 1)
+    told = [left for unit, done, left in seen if unit == "places" and done > 1]
+    assert min(told) == 0
+    assert np.isfinite(told).all()
 
 
 def test_what_is_annotated_meanwhile_is_not_offered_until_that_is_undone(open_dock: Any) -> None:

@@ -435,8 +435,8 @@ class AnnotateDock(Docked):
         if under_way is not None:
             self.progress.setMaximum(under_way.total)
             self.progress.setValue(under_way.done)
-            what = "slices" if searching is None else "places"
-            self.progress.setFormat(f"%v of %m {what}{_left(under_way.seconds_left)}")
+            unit = "slices" if searching is None else searching.unit
+            self.progress.setFormat(f"%v of %m {unit}{_left(under_way.seconds_left)}")
 
     def _refresh(self) -> None:
         annotator, session = self.annotator, self.annotator.session
@@ -444,7 +444,7 @@ class AnnotateDock(Docked):
         self.licence.setText(f"Weights: {self.model.currentData() or '…'}")
         site = annotator.site
         anew = session is not None and site is not None and site.image == self.image.layer
-        self.start_button.setText("Start again" if anew else "Start")
+        self.start_button.setText("Use these choices" if anew else "Start")
         self.resume_button.setVisible(annotator.layers_missing)
         self.start_button.setEnabled(
             self.image.layer is not None and annotator.assistant.replayer is not None

@@ -17,6 +17,7 @@ from napari_fctsfn.plugin.masks import label_under_cursor, masks_of
 from napari_fctsfn.plugin.pointing import Pointing
 from napari_fctsfn.plugin.propagation import Propagation
 from napari_fctsfn.plugin.shaping import Shaping
+from napari_fctsfn.plugin.status import travelled
 from napari_fctsfn.session import Refinement, SessionError, Step
 
 if TYPE_CHECKING:
@@ -107,13 +108,17 @@ class Editing(Bench):
         """Take back the last click, move, deletion, brush stroke or change of object."""
         if (site := self.sound()) is not None:
             self.observe(site)
-            self.after(site, site.session.undo())
+            step = site.session.undo()
+            self.after(site, step)
+            self.tell(travelled("Undone", step, site.session.current))
 
     def redo(self) -> None:
         """Do again what was taken back last."""
         if (site := self.sound()) is not None:
             self.observe(site)
-            self.after(site, site.session.redo())
+            step = site.session.redo()
+            self.after(site, step)
+            self.tell(travelled("Done again", step, site.session.current))
 
     def refine(self, refinement: Refinement) -> None:
         """Make masks in another way from now on, that of the current object in this slice too."""

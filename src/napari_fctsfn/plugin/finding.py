@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -43,7 +44,9 @@ class Search:
     proposals : list of Proposal
         What was found so far.
     done, total : int
-        How far it is.
+        How far it is with the windows, then with the places.
+    unit : str
+        Which of the two.
 
     Raises
     ------
@@ -65,8 +68,8 @@ class Search:
         boxes = [mask.box for mask in masks]
         self.extent = float(np.median([max(b[2] - b[0], b[3] - b[1]) for b in boxes]))
         self.proposals: list[Proposal] = []
-        self.done, self.total = 0, 1
-        self._began = time.monotonic()
+        self.done, self.total, self.unit = 0, 1, "windows"
+        self._first_place = 0.0
         self._steps: Iterator[Progress] | None = None
         self._predictor: Predictor | None = None
 
@@ -77,9 +80,19 @@ class Search:
 
     @property
     def seconds_left(self) -> float:
-        """How long it will probably take; infinite at first."""
-        spent = time.monotonic() - self._began
-        return spent / self.done * (self.total - self.done) if self.done else float("inf")
+        """How long it will probably take; infinite until the places to look at are known."""
+        if self.unit == "windows" or self.done < 2:
+            return math.inf
+        spent = time.monotonic() - self._first_place
+        return spent / (self.done - 1) * (self.total - self.done)
+
+    def take(self, progress: Progress) -> None:
+        """Keep what came of a window or a place."""
+        self.done, self.total = progress.done, progress.total
+        if progress.places and self.unit == "windows":
+            self.unit, self._first_place = "places", time.monotonic()
+        if progress.proposal is not None:
+            self.proposals.append(progress.proposal)
 
     def next(self, replayer: Any) -> Progress | None:
         """Look at the next window or place; None if there is none. Runs in the background."""
@@ -212,9 +225,8 @@ class Finding:
         if step is None:
             self._end("")
             return
-        search.done, search.total = step.done, step.total
+        search.take(step)
         if step.proposal is not None:
-            search.proposals.append(step.proposal)
             self._show()
         self._bench.changed.emit()
 

@@ -8,12 +8,27 @@ from typing import TYPE_CHECKING
 from napari.layers import Image
 
 from napari_fctsfn.plugin.keys import native
+from napari_fctsfn.session.history import Operation, Select
 from napari_fctsfn.session.refinement import USUAL
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_fctsfn.plugin.annotate import Annotator
     from napari_fctsfn.plugin.site import Site
-    from napari_fctsfn.session import Plane, Session
+    from napari_fctsfn.session import Plane, Session, Step
+    from napari_fctsfn.session.history import OperationKind
+
+_OPERATIONS: dict[OperationKind, str] = {
+    "brush": "a stroke on {}",
+    "delete": "the deletion of {}",
+    "merge": "the merging of {}",
+    "renumber": "the renumbering",
+    "describe": "a note on {}",
+    "propagate": "the propagation of {}",
+    "adopt": "the mask taken up as {}",
+    "accept": "the proposals accepted as {}",
+}
 
 
 def status(annotator: Annotator) -> str:
@@ -43,11 +58,42 @@ def status(annotator: Annotator) -> str:
         knows = assistant.replayer.predictor.card.knows_quality and session.refinement == USUAL
         quality = math.nan if last.prediction is None else last.prediction.quality
         if knows and not math.isnan(quality) and not _finished_there(annotator.site, plane):
-            parts.append(f"IoU about {quality:.2f}")
-        parts.append(f"{last.seconds * 1000:.0f} ms on {last.device}")
+            parts.append(f"overlap (IoU) about {quality:.2f}")
+        # no line ends within it
+        parts.append(f"{last.seconds * 1000:.0f} ms on {last.device}".replace(" ", "\xa0"))
     else:
         parts.append(f"{assistant.replayer.predictor.device}")
     return " · ".join(parts)
+
+
+def travelled(how: str, step: Step | None, current: int) -> str:
+    """What Undo or Redo did; empty where the picture shows it: a click, or another mask.
+
+    Parameters
+    ----------
+    how : str
+        "Undone", say.
+    step : Step or None
+    current : int
+        The object at work now.
+    """
+    action = None if step is None else step.action
+    if isinstance(action, Select):
+        what = f"going on to object {action.label}; object {current} is the current one"
+    elif isinstance(action, Operation):
+        what = _OPERATIONS[action.kind].format(_objects(action.labels))
+    else:
+        return ""
+    return f"{how}: {what}."
+
+
+def _objects(labels: Sequence[int]) -> str:
+    """A few objects by their numbers, many by how many they are."""
+    if len(labels) == 1:
+        return f"object {labels[0]}"
+    if len(labels) > 4:
+        return f"{len(labels)} objects"
+    return f"objects {', '.join(map(str, labels[:-1]))} and {labels[-1]}"
 
 
 def _others_seen(annotator: Annotator) -> bool:

@@ -84,12 +84,15 @@ class Progress:
     Parameters
     ----------
     done, total : int
-        Windows and places looked at; how many places there are is known after the windows.
+        Windows or, once all of these are done, places looked at.
+    places : bool
+        Whether it is places.
     proposal : Proposal or None
     """
 
     done: int
     total: int
+    places: bool = False
     proposal: Proposal | None = None
 
 
@@ -163,7 +166,7 @@ def find_similar(
         exclude_border=False,
     )
     taken, tried = taken.copy(), taken.copy()
-    for number, (row, column) in enumerate(places, looks + 1):
+    for number, (row, column) in enumerate(places, 1):
         found = None
         if not tried[row, column]:
             click = Click(float(row), float(column))
@@ -184,7 +187,7 @@ def find_similar(
                     sure = 1.0 if math.isnan(prediction.quality) else prediction.quality
                     score = sure * float(like[part][free].mean())
                     found = Proposal(click, free, prediction.bbox, score)
-        yield Progress(number, looks + len(places), found)
+        yield Progress(number, len(places), True, found)
 
 
 def _together(regions: Sequence[Region], shape: tuple[int, ...]) -> NDArray[np.bool_]:

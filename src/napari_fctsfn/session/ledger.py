@@ -63,10 +63,13 @@ class Step:
         The slice to show; None if it concerns none.
     patches : tuple of Patch
         What to write.
+    action : ClickEdit, Refine, Select, Operation or None
+        What was taken back or done again.
     """
 
     plane: Plane | None = None
     patches: tuple[Patch, ...] = ()
+    action: Intent | Operation | None = None
 
 
 class Ledger:
@@ -464,7 +467,7 @@ class Ledger:
             if isinstance(action, Select):
                 self.current = action.previous if back else action.label
                 self.revision += 1
-            return Step(None if isinstance(action, Select) else action.plane)
+            return Step(None if isinstance(action, Select) else action.plane, action=action)
         self._set(entry, back)
         patches = tuple(p.inverse() for p in entry.patches) if back else entry.patches
         self._wrote(patches)
@@ -472,7 +475,7 @@ class Ledger:
         plane = None if isinstance(action, Select) else action.plane
         if plane is None and patches:
             plane = patches[0].plane
-        return Step(plane, patches)
+        return Step(plane, patches, action)
 
     def _wrote(self, patches: Iterable[Patch]) -> None:
         """Keep what was seen in step with what our own patches do to it."""
