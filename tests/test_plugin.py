@@ -354,7 +354,7 @@ def test_another_image_opened_in_a_session_is_not_yet_annotated(open_dock: Any) 
     assert dock.wait_idle()
     assert dock.image.layer == other
     assert "press Start to go over to “other”" in dock.hint.text()
-    assert dock.start_button.text() == "Start"
+    assert dock.start_button.isVisibleTo(dock)
     for go_on in (dock.positive_button.click, lambda: dock.annotator.use_tool("box")):
         go_on()
         assert dock.wait_idle()
@@ -384,7 +384,11 @@ def test_another_image_opened_in_a_session_is_not_yet_annotated(open_dock: Any) 
     assert before.any()
     assert dock.start()
     assert dock.annotator.site.image == other
-    assert dock.start_button.text() == "Use these choices"
+    assert not dock.start_button.isVisibleTo(dock)
+    dock.labels.setCurrentIndex(0)  # a new layer
+    assert dock.start_button.isVisibleTo(dock)
+    dock.labels.choose(dock.annotator.site.labels)
+    assert not dock.start_button.isVisibleTo(dock)
     assert labels in viewer.layers
     assert (labels.data == before).all()
 

@@ -323,6 +323,7 @@ class AnnotateDock(Docked):
         self._viewer.layers.selection.events.active.connect(self._follow_active)
         self.image.chosen.connect(self._on_image)
         self.image.activated.connect(self._on_picked)
+        self.labels.chosen.connect(self._refresh)
         self.model.currentIndexChanged.connect(self._on_model)
         # Only what the user picks becomes the user's choice, not what the program shows.
         self.model.textActivated.connect(self._remember_model)
@@ -443,8 +444,10 @@ class AnnotateDock(Docked):
         working = session is not None and not annotator.problem
         self.licence.setText(f"Weights: {self.model.currentData() or '…'}")
         site = annotator.site
-        anew = session is not None and site is not None and site.image == self.image.layer
-        self.start_button.setText("Use these choices" if anew else "Start")
+        here = site is not None and site.image == self.image.layer
+        # hidden while nothing else is chosen than what is at work
+        same = here and site is not None and site.labels == self.labels.layer
+        self.start_button.setVisible(not same or bool(annotator.problem))
         self.resume_button.setVisible(annotator.layers_missing)
         self.start_button.setEnabled(
             self.image.layer is not None and annotator.assistant.replayer is not None
@@ -452,7 +455,7 @@ class AnnotateDock(Docked):
         if self._start_when_ready and self.start_button.isEnabled() and annotator.assistant.ready:
             self._start_when_ready = False
             self.start()
-        kept = [] if anew or self.labels.layer is not None else self._left_behind
+        kept = [] if here or self.labels.layer is not None else self._left_behind
         self.reopening.offer(kept, self.start_button.isEnabled())
         self.kinds.setEnabled(working)
         self.undo_button.setEnabled(session is not None and session.history.can_undo)
