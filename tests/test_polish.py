@@ -8,12 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
-from hypothesis import strategies as st
-from scipy.ndimage import binary_dilation
 from test_train import TINY, blank_labels, make_set, read_log
 
-from napari_fctsfn.clicks import Click, Clicks
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.evaluate import DataSetError
 from napari_fctsfn.models import ModelCard, TrainingSet, load_model, resolve_model, save_model
@@ -182,38 +178,6 @@ def test_a_background_click_inside_an_object_means_a_small_place(settings):
     assert (places.max(axis=0) > (row, column)).all()
     positive = look.clicks[0].pixel
     assert look.truth[positive]
-
-
-@given(st.integers(0, 10_000), st.integers(2, 20), st.integers(2, 20))
-def test_a_hole_leaves_the_object_around_it_and_its_clicks(seed, height, width):
-    rng = np.random.default_rng(seed)
-    rows, columns = np.mgrid[:48, :48]
-    truth = ((rows - 24) / height) ** 2 + ((columns - 22) / width) ** 2 <= 1
-    inside = truth & (rng.random(truth.shape) < 0.9)
-    placed = np.argwhere(truth)[rng.integers(truth.sum())]
-    clicks = Clicks([Click(*map(int, placed)), Click(0, 0, False)])
-    found = looks._hole(inside, truth, clicks, rng)
-    assume(found is not None)
-    click, rest, unknown = found
-    hole = truth & ~rest
-    assert inside[click.pixel]
-    assert hole[click.pixel]
-    assert not unknown[click.pixel]
-    assert not (rest & ~truth).any()
-    assert not (unknown & ~hole).any()
-    assert rest[tuple(placed)]
-    # there is object all around the hole
-    assert not binary_dilation(hole)[~truth].any()
-    # it is round
-    reach = np.hypot(rows - click.row, columns - click.column)
-    assert reach[hole].max() <= reach[rest].min()
-
-
-def test_an_object_without_depth_has_no_room_for_a_hole():
-    truth = np.zeros((40, 40), dtype=bool)
-    truth[10:20, 2:38] = True
-    clicks = Clicks([Click(14, 3)])
-    assert looks._hole(truth, truth, clicks, np.random.default_rng(0)) is None
 
 
 def test_where_a_border_band_does_not_count_nothing_is_learned(settings, monkeypatch):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import distance_transform_edt
 
-from napari_fctsfn.clicks.sampling import click_in, error_click, initial_clicks
+from napari_fctsfn.clicks import Click, Clicks
+from napari_fctsfn.clicks.sampling import click_in, error_click, hole_click, initial_clicks
 
 masks = arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
 pairs = st.tuples(st.integers(1, 14), st.integers(1, 14)).flatmap(
@@ -126,3 +127,32 @@ def test_a_seed_fixes_the_clicks(step):
 
     assert session(5) == session(5)
     assert session(5) != session(6)
+
+
+@given(seeds, st.integers(5, 20), st.integers(5, 20), st.booleans())
+def test_there_is_object_all_around_a_hole_and_none_of_its_clicks_in_it(seed, height, width, any_):
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:48, :48]
+    truth = ((rows - 24) / height) ** 2 + ((columns - 22) / width) ** 2 <= 1
+    mask = rng.random(truth.shape) < 0.9
+    placed = [Click(*map(int, place)) for place in rng.permutation(np.argwhere(truth))[: 2 * any_]]
+    found = hole_click(mask, truth, Clicks([*placed, Click(0, 0, False)]), rng)
+    assume(found is not None)
+    click, reach = found
+    assert mask[click.pixel]
+    assert not click.positive
+    hole = np.hypot(rows - click.row, columns - click.column) <= reach
+    assert truth[hole].all()
+    # one more pixel all around is object, too
+    assert truth[np.hypot(rows - click.row, columns - click.column) <= reach + 1].all()
+    assert not any(hole[each.pixel] for each in placed)
+
+
+def test_where_there_is_no_room_there_is_no_hole():
+    rng = np.random.default_rng(0)
+    thin = np.zeros((40, 40), dtype=bool)
+    thin[10:20, 2:38] = True
+    assert hole_click(thin, thin, Clicks(), rng) is None
+    object_ = disc()
+    assert hole_click(~object_, object_, Clicks(), rng) is None, "nothing was found of it"
+    assert hole_click(object_, object_, Clicks(), rng) is not None

@@ -15,6 +15,12 @@ from napari_fctsfn.clicks.click import Click, Clicks
 _DEPTHS = (0.0, 0.3, 0.5, 0.8)
 """A click falls where the distance to the border exceeds one of these parts of its maximum."""
 
+_HOLE = 0.6
+"""A hole reaches at most this far towards the object's border, in parts of its place's depth."""
+
+_DEEP = 6.0
+"""Depth of a hole's place in the object, at least, in pixels."""
+
 _BAND = 40.0
 """Width in pixels of the band around the object for background clicks (Xu's d)."""
 
@@ -127,3 +133,34 @@ def error_click(
         return None
     positive = depths[0] > depths[1]
     return click_in(missed if positive else extra, positive, rng, step)
+
+
+def hole_click(
+    mask: NDArray[np.bool_], truth: NDArray[np.bool_], clicks: Clicks, rng: np.random.Generator
+) -> tuple[Click, float] | None:
+    """A background click well inside an object: it means a small place there, not the object.
+
+    Parameters
+    ----------
+    mask, truth : array of bool, shape (rows, columns)
+        The model's mask, where the click falls, and the object.
+    clicks : Clicks
+        Those that were made; the hole holds none of the positive ones.
+    rng : Generator
+
+    Returns
+    -------
+    (Click, float) or None
+        The click, and how far from it the hole may reach, in pixels: the object goes on all around.
+        None if there is no room.
+    """
+    depth = _depth(truth)
+    free = np.ones(truth.shape, dtype=bool)
+    free[tuple(clicks.positive.pixels().T)] = False
+    apart = distance_transform_edt(free) if clicks.positive else np.full(truth.shape, np.inf)
+    deep = depth >= max(_DEEP, 0.25 * depth.max())
+    places = np.argwhere(mask & truth & deep & (apart > _HOLE * depth))
+    if not len(places):
+        return None
+    row, column = (int(n) for n in places[rng.integers(len(places))])
+    return Click(row, column, False), float(_HOLE * depth[row, column])

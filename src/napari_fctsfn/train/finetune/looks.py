@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn.functional import pad
 
 from napari_fctsfn.clicks import Click, Clicks, interaction_maps
+from napari_fctsfn.clicks.sampling import hole_click
 from napari_fctsfn.clicks.simulate import next_click
 from napari_fctsfn.models import LoadedModel
 from napari_fctsfn.predict import Adjustment, Normalisation, Prediction, Predictor, Settings
@@ -28,12 +28,6 @@ _JITTER = 0.6
 
 _FEWEST = 8
 """A window that shows less of the object is not learned from, in network-input pixels."""
-
-_HOLE = 0.6
-"""A hole reaches at most this far towards the object's border, in parts of its place's depth."""
-
-_DEEP = 6.0
-"""Depth of a hole's place in the object, at least, in pixels of the picture."""
 
 _VARIED = 0.5
 """Share of the interactions on a picture that is turned, mirrored or of other contrast."""
@@ -186,9 +180,15 @@ def interact(
             break
         make(click)
     if holes and rng.random() < holes:
-        hole = _hole(mask & truth, truth, made, rng)
-        if hole is not None:
-            click, truth, unknown = hole
+        found = hole_click(mask, truth, made, rng)
+        if found is not None:
+            click, reach = found
+            rows, columns = np.ogrid[: truth.shape[0], : truth.shape[1]]
+            distance = np.hypot(rows - click.row, columns - click.column)
+            hole = distance <= reach
+            # how much of it is meant nobody knows, but for its middle
+            unknown = hole & (distance > reach / 3)
+            truth = truth & ~hole
             ignore = unknown if ignore is None else ignore | unknown
             make(click)
     predictor.forget()
@@ -267,29 +267,6 @@ def _scene(
     box = tuple(part)
     ignore = None if picture.ignore is None else picture.ignore[box]
     return normalisation.apply(image[box]), truth[box], ignore
-
-
-def _hole(
-    inside: NDArray[np.bool_], truth: NDArray[np.bool_], clicks: Clicks, rng: np.random.Generator
-) -> tuple[Click, NDArray[np.bool_], NDArray[np.bool_]] | None:
-    """A background click well inside an object, and what it means; None where there is no room.
-
-    Returned are the click, the object without the largest hole that it may mean, and the pixels of
-    that hole of which nobody knows whether they are meant.
-    """
-    depth = distance_transform_edt(np.pad(truth, 1))[1:-1, 1:-1]
-    clicked = np.ones(truth.shape, dtype=bool)
-    clicked[tuple(clicks.positive.pixels().T)] = False
-    free = distance_transform_edt(clicked) > _HOLE * depth
-    places = np.argwhere(inside & free & (depth >= max(_DEEP, 0.25 * depth.max())))
-    if not len(places):
-        return None
-    row, column = (int(n) for n in places[rng.integers(len(places))])
-    rows, columns = np.ogrid[: truth.shape[0], : truth.shape[1]]
-    distance = np.hypot(rows - row, columns - column)
-    radius = _HOLE * depth[row, column]
-    hole = distance <= radius
-    return Click(row, column, False), truth & ~hole, hole & (distance > radius / 3)
 
 
 def _varied(

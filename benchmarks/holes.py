@@ -1,0 +1,82 @@
+"""What a background click well inside an object takes away, where the mask is right.
+
+    python benchmarks/holes.py --data DATA [--model default ...] [--sets NAME ...] [--limit 60]
+
+The simulated user clicks three times on an object, then once well inside what was found of it: on
+an organelle, say. Of ``voc_subset`` the border band is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from napari_fctsfn import Clicks, Predictor
+from napari_fctsfn.clicks.sampling import hole_click
+from napari_fctsfn.clicks.simulate import next_click
+from napari_fctsfn.evaluate import DataSet
+from napari_fctsfn.train.mixture import BANDS, MIXTURES
+
+CLICKS = 3
+MUCH = 0.25
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", nargs="+", default=["default"])
+    parser.add_argument("--sets", nargs="+", default=["grabcut", *MIXTURES["default"]])
+    parser.add_argument("--limit", type=int, default=60)
+    options = parser.parse_args()
+    print(f"| model | set | objects | of the object taken, mean | median | more than {MUCH:.0%} |")
+    print("|---" * 6 + "|")
+    for model in options.model:
+        predictor = Predictor.from_pretrained(model)
+        rows = []
+        for name in options.sets:
+            dataset = DataSet.open(options.data / name)
+            dataset = replace(dataset, band=BANDS.get(name, 0))
+            lists = [dataset.folder / file for file in ("val_objects.txt", "all.txt")]
+            listed = next((file for file in lists if file.exists()), None)
+            if listed is None:
+                continue
+            references = dataset.objects(listed, options.limit, 0)
+            taken = [t for each in references if (t := lost(predictor, dataset, each)) is not None]
+            if taken:
+                means = [np.mean(taken), np.median(taken), np.mean(np.array(taken) > MUCH)]
+                rows.append(means)
+                print(line(f"{name} | {len(taken)}", means, predictor.sha256), flush=True)
+        print(line("mean |", np.mean(rows, axis=0), predictor.sha256), flush=True)
+
+
+def lost(predictor: Predictor, dataset: DataSet, reference) -> float | None:
+    """Part of what was found of an object that one click inside it takes; None without room."""
+    scene = dataset.scene(reference.stem)
+    truth = scene.truth(reference.value)
+    predictor.set_image(scene.image, key=(dataset.name, reference.stem))
+    clicks, prediction, mask = Clicks(), None, np.zeros_like(truth)
+    for _ in range(CLICKS):
+        click = next_click(mask, truth, clicks, ignore=scene.ignore)
+        if click is None:
+            break
+        clicks = clicks.append(click)
+        prediction = predictor.predict(clicks, prediction)
+        mask = prediction.full_mask()
+    found = hole_click(mask, truth, clicks, np.random.default_rng(0))
+    if found is None:
+        return None
+    after = predictor.predict(clicks.append(found[0]), prediction).full_mask()
+    own = mask & truth
+    return float((own & ~after).sum() / own.sum())
+
+
+def line(about: str, means, sha256: str) -> str:
+    mean, median, much = means
+    return f"| {sha256[:8]} | {about} | {mean:.2f} | {median:.2f} | {much:.0%} |"
+
+
+if __name__ == "__main__":
+    main()
