@@ -417,6 +417,19 @@ def test_what_cannot_be_compared_is_refused_before_hours_are_spent(
     assert not Path("out").exists()
 
 
+def test_results_on_other_labels_are_not_compared(here: Path) -> None:
+    evaluate("first", "--limit", "1")
+    (row,) = table("first")
+    path = Path("set", "labels", f"{row['stem']}.png")
+    labels = iio.imread(path)
+    # The same numbers stand for other objects.
+    iio.imwrite(path, np.where(labels, 7 - labels, 0).astype(np.uint8))
+    message = evaluate("out", "--limit", "1", "--against", "first", status=2)
+    told = f"had {row['area']} when it was evaluated in first: evaluate both on the same labels"
+    assert told in " ".join(message.split())
+    assert not Path("out").exists()
+
+
 def test_a_published_layout_needs_no_list(here: Path) -> None:
     for name in ("data_GT", "boundary_GT"):
         Path("grabcut", name).mkdir(parents=True)

@@ -16,8 +16,8 @@ from napari_fctsfn.clicks.simulate import Protocol
 from napari_fctsfn.evaluate.compare import Comparison
 from napari_fctsfn.evaluate.objectset import ObjectReference, ObjectSet
 from napari_fctsfn.evaluate.parallel import evaluate_here, evaluate_in_processes
-from napari_fctsfn.evaluate.progress import Progress, ProgressError
-from napari_fctsfn.evaluate.results import ObjectResult, summarise, write_results
+from napari_fctsfn.evaluate.progress import Progress
+from napari_fctsfn.evaluate.results import ObjectResult, ResultsError, summarise, write_results
 from napari_fctsfn.evaluate.runner import evaluate_objects
 from napari_fctsfn.evaluate.segmenter import Segmenter
 from napari_fctsfn.predict import Settings
@@ -102,8 +102,13 @@ class Job:
         Raises
         ------
         ProgressError
-            If another evaluation was begun there, or labels were changed since.
+            If another evaluation was begun there.
+        ResultsError
+            If labels were changed since, or those of the others were not the same.
         """
+        if others is not None:
+            remedy = "evaluate both on the same labels"
+            self._check_labels(others.folder, others.results, remedy)
         run = partial(
             evaluate_objects,
             dataset=self.dataset,
@@ -114,7 +119,8 @@ class Job:
         )
         total = len(self.objects)
         with Progress(folder, self.about(segmenter.sha256), self.objects) as progress:
-            self._check_labels(folder, progress.results)
+            remedy = "choose another folder to evaluate the labels as they are now"
+            self._check_labels(folder, progress.results, remedy)
             left = progress.left
             if left and deadline is not None and time.monotonic() > deadline:
                 return None
@@ -135,15 +141,14 @@ class Job:
             progress.remove()
         return summary
 
-    def _check_labels(self, folder: Path, finished: Sequence[ObjectResult]) -> None:
-        """Refuse to go on where finished objects have changed."""
-        for stem, group in groupby(finished, key=lambda result: result.reference.stem):
+    def _check_labels(self, folder: Path, known: Sequence[ObjectResult], remedy: str) -> None:
+        """Refuse results of objects that had other pixels than they have now."""
+        for stem, group in groupby(known, key=lambda result: result.reference.stem):
             scene = self.dataset.scene(stem)
             for result in group:
                 value = result.reference.value
                 if (area := int(scene.truth(value).sum())) != result.area:
-                    raise ProgressError(
+                    raise ResultsError(
                         f"object {value} of {stem} has {area} pixels, and had {result.area} when "
-                        f"it was evaluated in {folder}: choose another folder to evaluate the "
-                        f"labels as they are now"
+                        f"it was evaluated in {folder}: {remedy}"
                     )
