@@ -186,7 +186,10 @@ def told(found: Cell | Gain | None) -> str:
     if found is None:
         return "-"
     # There is no minus before a zero.
-    mean, low, high = (round(value, 3) + 0.0 for value in (found.mean, *found.interval))
+    mean = round(found.mean, 3) + 0.0
+    if found.interval is None:
+        return f"{mean:.3f} (one picture)"
+    low, high = (round(value, 3) + 0.0 for value in found.interval)
     return f"{mean:.3f} ({low:.3f} to {high:.3f})"
 
 

@@ -416,9 +416,7 @@ def test_an_interval_holds_the_mean_of_equal_clusters_and_is_wider_for_few(
     # Ten copies of an object within a picture say no more than one.
     copies = clustered_interval(values * 10, [*range(len(values))] * 10)
     assert copies == pytest.approx(alone)
-    assert clustered_interval(values, ["one picture"] * len(values)) == pytest.approx(
-        (np.mean(values), np.mean(values))
-    )
+    assert clustered_interval(values, ["one picture"] * len(values)) is None
 
 
 def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
@@ -448,7 +446,7 @@ def test_summary_and_table(data: DataSet, tmp_path: Path) -> None:
     assert summary["miou10"] is None
     assert summary["objects"] == 2
     assert summary["harmful"] == 0
-    assert summary["intervals"]["miou1"] == pytest.approx((0.2, 0.2))
+    assert summary["intervals"] == dict.fromkeys(["noc85", "noc90", "miou1", "miou3", "miou5"])
     write_results(tmp_path / "out", results, summary, 9)
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
     with (tmp_path / "out" / "objects.csv").open() as file:

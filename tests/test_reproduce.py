@@ -319,6 +319,16 @@ def test_a_gain_is_paired_and_counts_saved_clicks() -> None:
     assert (few.interval, few.verdict) == ((1.0, 1.0), "undecided: less than 6 pictures")
 
 
+def test_one_picture_has_no_interval_however_many_trainings_there_are() -> None:
+    better, worse = ([results([v])[:1] for v in values] for values in ((0.8, 0.9), (0.3, 0.2)))
+    found, gained = cell(better, "iou1", "voc"), gain(better, worse, "iou1", "voc")
+    assert found is not None
+    assert gained is not None
+    assert (found.mean, found.interval) == (pytest.approx(0.85), None)
+    assert (gained.mean, gained.interval) == (pytest.approx(0.6), None)
+    assert gained.verdict == "undecided: less than 6 pictures"
+
+
 def test_trainings_of_one_seed_belong_together() -> None:
     values = [0.3, 0.5, 0.8, 0.9, 0.2, 0.6]
     theirs = [results([v + d for v in values]) for d in (-0.1, 0.0, 0.1)]

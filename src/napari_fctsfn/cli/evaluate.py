@@ -178,8 +178,9 @@ def evaluate(
     }
     summary = job.run(output, segmenter, load, workers=workers, told=told, others=others)
     assert summary is not None  # without a deadline it is complete
+    alone = ", one picture (no intervals)" if summary["pictures"] == 1 else ""
     typer.echo(
-        f"{summary['objects']} objects: NoC@85 {summary['noc85']:.2f}, NoC@90 "
+        f"{summary['objects']} objects{alone}: NoC@85 {summary['noc85']:.2f}, NoC@90 "
         f"{summary['noc90']:.2f}, IoU after 1 click {summary['miou1']:.3f}; see {output}"
     )
 
