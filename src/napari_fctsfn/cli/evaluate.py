@@ -168,6 +168,7 @@ def evaluate(
         raise InputError("masks after graph cut need PyMaxflow: install it, or give --post none")
     job = Job(data, objects, settings, rules, max_clicks, jitter, seed, decidability, device)
     told = {
+        "dataset": data.name,
         "model": name,
         "model_sha256": segmenter.sha256,
         "protocol": rules,

@@ -16,8 +16,14 @@ from napari_fctsfn.clicks.simulate import Protocol
 from napari_fctsfn.evaluate.compare import Comparison
 from napari_fctsfn.evaluate.objectset import ObjectReference, ObjectSet
 from napari_fctsfn.evaluate.parallel import evaluate_here, evaluate_in_processes
-from napari_fctsfn.evaluate.progress import Progress
-from napari_fctsfn.evaluate.results import ObjectResult, ResultsError, summarise, write_results
+from napari_fctsfn.evaluate.progress import Progress, ProgressError
+from napari_fctsfn.evaluate.results import (
+    ObjectResult,
+    ResultsError,
+    read_results,
+    summarise,
+    write_results,
+)
 from napari_fctsfn.evaluate.runner import evaluate_objects
 from napari_fctsfn.evaluate.segmenter import Segmenter
 from napari_fctsfn.predict import Settings
@@ -102,10 +108,12 @@ class Job:
         Raises
         ------
         ProgressError
-            If another evaluation was begun there.
+            If another evaluation was begun or finished there.
         ResultsError
-            If labels were changed since, or those of the others were not the same.
+            If labels were changed since, or those of the others were not the same, or what is
+            there cannot be read.
         """
+        self._check_finished(folder, {**self.about(segmenter.sha256), **(told or {})})
         if others is not None:
             remedy = "evaluate both on the same labels"
             self._check_labels(others.folder, others.results, remedy)
@@ -140,6 +148,29 @@ class Job:
             write_results(folder, results, summary, self.max_clicks)
             progress.remove()
         return summary
+
+    def _check_finished(self, folder: Path, about: Mapping[str, Any]) -> None:
+        """Refuse to replace the results of other options."""
+        if not (folder / "summary.json").exists():
+            return
+        try:
+            results, summary = read_results(folder)
+        except ResultsError as error:
+            raise ResultsError(f"{error}: choose another folder") from None
+        there = {
+            **summary,
+            "max_clicks": len(results[0].ious),
+            "decidability": bool(results[0].decidability),
+            "objects": {result.reference for result in results},
+        }
+        here = {**about, "objects": set(self.objects)}
+        # A model is known by its digest: it may have been named otherwise.
+        names = (here.keys() & there.keys()) - {"model"}
+        if other := sorted(name for name in names if here[name] != there[name]):
+            raise ProgressError(
+                f"{folder} holds the results of an evaluation with other {', '.join(other)}: "
+                f"choose another folder, or remove its summary.json to replace them"
+            )
 
     def _check_labels(self, folder: Path, known: Sequence[ObjectResult], remedy: str) -> None:
         """Refuse results of objects that had other pixels than they have now."""
