@@ -592,6 +592,31 @@ def test_channels_become_those_of_grey_or_of_colours(tmp_path: Path, mode: str, 
     assert np.array_equal(read_image(tmp_path / "p"), np.asarray(picture.convert(plain)))
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
+@pytest.mark.parametrize(("mode", "plain"), [("LA", "L"), ("CMYK", "RGB"), ("LAB", "RGB")])
+def test_a_tiff_of_other_channels_is_read_as_a_png_is(
+    tmp_path: Path, mode: str, plain: str, compression: str | None
+) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype(np.uint8)
+    pictures = [
+        pytest.importorskip("PIL.Image").fromarray(one).convert(mode)
+        for one in (image, 255 - image)
+    ]
+    expected = [np.asarray(picture.convert(plain)) for picture in pictures]
+    pictures[0].save(tmp_path / "p.tif", compression=compression)
+    assert np.array_equal(read_image(tmp_path / "p.tif"), expected[0])
+    more = {"save_all": True, "append_images": pictures[1:]}
+    pictures[0].save(tmp_path / "p.tif", compression=compression, **more)
+    assert np.array_equal(read_image(tmp_path / "p.tif"), expected)
+
+
+def test_cmyk_with_alpha_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    about = {"photometric": "separated", "extrasamples": ["unassalpha"]}
+    tifffile.imwrite(tmp_path / "p.tif", np.zeros((20, 30, 5), np.uint8), **about)
+    with pytest.raises(ImageFileError, match=r"p\.tif has alpha beside colours that are no RGB"):
+        read_image(tmp_path / "p.tif")
+
+
 @pytest.mark.parametrize("leading", [(), (2,)])
 def test_colours_in_planes_of_a_tiff_come_last(tmp_path: Path, leading: tuple[int, ...]) -> None:
     planes = np.random.default_rng(0).integers(0, 255, (*leading, 3, 20, 30)).astype(np.uint8)

@@ -28,6 +28,12 @@ _LARGEST_RATIO = 4096
 _PLAIN = {"LA": "L", "PA": "L", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB"}
 """Pillow's modes whose channels are not grey, RGB or RGBA, and what they are read as."""
 
+_CONVERTED = (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB)
+"""Colours of TIFF files that only Pillow turns into RGB."""
+
+_GREY_ALPHA = 2
+"""So many samples in a pixel of a TIFF are grey and alpha."""
+
 
 class ImageFileError(InputError):
     """An image file that cannot be used; the message names it and what is wrong with it."""
@@ -40,7 +46,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
     ----------
     path : path
         TIFF (any number of dimensions) or whatever imageio reads with Pillow (PNG, JPEG, BMP, ...),
-        of which the first frame is taken: CMYK as RGB, grey with alpha without its alpha.
+        of which the first frame is taken. CMYK is read as RGB, grey with alpha without its alpha.
 
     Returns
     -------
@@ -95,10 +101,20 @@ def is_rgb(image: NDArray[Any]) -> bool:
     return image.ndim >= 3 and image.shape[-1] in (3, 4)
 
 
-def is_planar(series: tifffile.TiffPageSeries) -> bool:
-    """Whether the colours of a TIFF lie in planes; `read_image` puts them last all the same."""
-    coloured = series.keyframe.photometric == tifffile.PHOTOMETRIC.RGB
-    return coloured and "S" in series.axes[:-1]
+def tiff_axes(series: tifffile.TiffPageSeries) -> str:
+    """Letters of a TIFF's axes as `read_image` gives them: colours last, no alpha of grey."""
+    axes = str(series.axes)
+    if "S" not in axes:
+        return axes
+    if series.shape[axes.index("S")] == _GREY_ALPHA:
+        return axes.replace("S", "")
+    coloured = series.keyframe.photometric == tifffile.PHOTOMETRIC.RGB or is_converted(series)
+    return axes.replace("S", "") + "S" if coloured else axes
+
+
+def is_converted(series: tifffile.TiffPageSeries) -> bool:
+    """Whether the colours of a TIFF are no RGB, which `read_image` makes of them."""
+    return series.keyframe.photometric in _CONVERTED
 
 
 def write_tiff(path: Path, image: NDArray[Any]) -> None:
@@ -143,18 +159,30 @@ def _read_tiff(path: Path) -> NDArray[Any]:
             raise ImageFileError(f"{path} is a TIFF file without a picture")
         series = file.series[0]
         _check_size(path, series.shape, series.nbytes // (8 if series.dtype == bool else 1))
+        if is_converted(series) and any(series.keyframe.extrasamples):
+            raise ImageFileError(f"{path} has alpha beside colours that are no RGB: save it as RGB")
+        numbers = [page.index for page in series.pages if page is not None]
         try:
-            pixels = np.asarray(series.asarray(maxworkers=1))
-            colours = series.axes.find("S") if is_planar(series) else -1
-            return np.moveaxis(pixels, colours, -1)
+            if not is_converted(series):
+                return _arranged(np.asarray(series.asarray(maxworkers=1)), series)
         except (ValueError, ImportError) as error:
             # LZW and JPEG in TIFF need a package that tifffile does not require; Pillow has them.
             if "imagecodecs" not in str(error):
                 raise
-    every: Any = ...
-    with _mute():
-        pages = np.asarray(iio.imread(path, plugin="pillow", index=every))
+    other: Any
+    with _mute(), iio.imopen(path, "r", plugin="pillow") as other:
+        mode = _PLAIN.get(other.metadata(index=0, exclude_applied=False)["mode"])
+        pages = np.asarray([other.read(index=number, mode=mode) for number in numbers])
     return pages[0] if len(pages) == 1 else pages
+
+
+def _arranged(pixels: NDArray[Any], series: tifffile.TiffPageSeries) -> NDArray[Any]:
+    """Pixels with the axes that `tiff_axes` tells."""
+    axes = tiff_axes(series)
+    place = series.axes.find("S")
+    if "S" not in axes:
+        return pixels if place < 0 else pixels.take(0, axis=place)
+    return np.moveaxis(pixels, place, axes.index("S"))
 
 
 def _check_pages(path: Path) -> None:
