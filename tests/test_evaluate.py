@@ -634,6 +634,43 @@ def test_alpha_of_a_grey_picture_is_dropped(tmp_path: Path, read: Any) -> None:
     assert np.array_equal(read(tmp_path / "p.png"), grey)
 
 
+def test_large_pictures_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    image = np.random.default_rng(0).integers(0, 255, (20, 30)).astype(np.uint8)
+    for name in ("p.png", "p.tif"):
+        pillow.fromarray(image).save(tmp_path / name, compression="tiff_lzw")
+    # As if there were more than the 179 million pixels at which Pillow stops.
+    monkeypatch.setattr(pillow, "MAX_IMAGE_PIXELS", 100)
+    for name in ("p.png", "p.tif"):
+        assert np.array_equal(read_image(tmp_path / name), image)
+    assert pillow.MAX_IMAGE_PIXELS == 100
+
+
+def test_a_picture_that_does_not_fit_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    pillow.new("L", (20, 30)).save(tmp_path / "p.png")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    for name in ("open", "Image.load"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"PIL.Image.{name}", full)
+            with pytest.raises(ImageFileError, match=r"p\.png is larger than the memory: crop it"):
+                read_image(tmp_path / "p.png")
+
+
+def test_a_blank_webp_is_read_from_few_bytes(tmp_path: Path) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    pillow.new("RGB", (4800, 4800), (9, 8, 7)).save(tmp_path / "p.webp", lossless=True, method=0)
+    assert (tmp_path / "p.webp").stat().st_size < 4096
+    found = read_image(tmp_path / "p.webp")
+    assert found.shape == (4800, 4800, 3)
+    assert (found == (9, 8, 7)).all()
+
+
 def test_a_picture_that_claims_to_be_huge_is_refused_before_reading(tmp_path: Path) -> None:
     iio.imwrite(tmp_path / "p.gif", np.zeros((5, 7), np.uint8))
     content = bytearray((tmp_path / "p.gif").read_bytes())

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from struct import Struct
+from threading import Lock
 from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 
 from napari_fctsfn._files import replace_file
 from napari_fctsfn.errors import InputError
@@ -33,6 +35,9 @@ _CONVERTED = (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB)
 
 _GREY_ALPHA = 2
 """So many samples in a pixel of a TIFF are grey and alpha."""
+
+_unlimited = Lock()
+"""Pillow's limit is one for all threads: held while it is off."""
 
 
 class ImageFileError(InputError):
@@ -142,9 +147,10 @@ def _read(path: Path, read_other: Callable[[Path], NDArray[Any]]) -> NDArray[Any
             return _read_tiff(path) if path.suffix.lower() in _TIFF else read_other(path)
     except ImageFileError:
         raise
-    except MemoryError:
-        raise ImageFileError(f"{path} is larger than the memory: crop it or take slices") from None
     except Exception as error:  # noqa: BLE001  decoders raise anything on damaged files
+        if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
+            what = "is larger than the memory: crop it or take slices"
+            raise ImageFileError(f"{path} {what}") from None
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ImageFileError(
             f"{path} cannot be read as an image: it is damaged, no image, or of another format "
@@ -169,8 +175,7 @@ def _read_tiff(path: Path) -> NDArray[Any]:
             # LZW and JPEG in TIFF need a package that tifffile does not require; Pillow has them.
             if "imagecodecs" not in str(error):
                 raise
-    other: Any
-    with _mute(), iio.imopen(path, "r", plugin="pillow") as other:
+    with _mute(), _opened(path) as other:
         mode = _PLAIN.get(other.metadata(index=0, exclude_applied=False)["mode"])
         pages = np.asarray([other.read(index=number, mode=mode) for number in numbers])
     return pages[0] if len(pages) == 1 else pages
@@ -220,15 +225,33 @@ def _read_indices(path: Path) -> NDArray[Any]:
 
 
 def _read_frame(path: Path, *, indices: bool) -> NDArray[Any]:
-    file: Any
-    with iio.imopen(path, "r", plugin="pillow") as file:
+    with _opened(path) as file:
         about = file.metadata(index=0, exclude_applied=False)
         stored, pixels = about["mode"], math.prod(about["shape"])
         mode = "P" if indices and stored in {"P", "PA"} else _PLAIN.get(stored)
         # what is no colour may be a single bit in the file
         flat = (mode or stored) in ({"1", "L", "P"} if indices else {"1", "L"})
-        _check_size(path, tuple(about["shape"]), pixels // 8 if flat else 3 * pixels)
+        if not _is_webp(path):
+            _check_size(path, tuple(about["shape"]), pixels // 8 if flat else 3 * pixels)
         return np.asarray(file.read(index=0, mode=mode))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A file that Pillow reads, however large its picture is: `_check_size` asks instead."""
+    with _unlimited:
+        most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            with iio.imopen(path, "r", plugin="pillow") as file:
+                yield file
+        finally:
+            Image.MAX_IMAGE_PIXELS = most
+
+
+def _is_webp(path: Path) -> bool:
+    """Whether a few bytes may hold a large blank picture, and none is larger than 16383 squared."""
+    with path.open("rb") as file:
+        return file.read(12)[8:] == b"WEBP"
 
 
 def _check_size(path: Path, shape: tuple[int, ...], nbytes: int) -> None:
