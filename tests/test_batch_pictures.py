@@ -236,7 +236,7 @@ def test_zarr_and_series_are_images_of_a_job(tmp_path):
     inner = next(p for p in (tmp_path / "out" / "a_labels.ome.zarr").rglob("*") if p.is_file())
     inner.write_bytes(b"changed")
     assert [Path(t.image).name for t in batch.plan(job, tmp_path).pending] == ["a.zarr"]
-    found = find_images(batch.parse_job(document), tmp_path)
+    found, _ = find_images(batch.parse_job(document), tmp_path)
     assert [path.name for path in found] == ["a.zarr", "a_clicks.json", "b", "b_clicks.json"]
 
 
