@@ -653,6 +653,8 @@ def test_the_schema_names_every_key():
     }
     settings = document["$defs"]["Choices"]["properties"]
     assert set(settings) == set(Settings.__dataclass_fields__) - {"zoom"}
+    columns = document["$defs"]["Columns"]["properties"]
+    assert columns["positive"]["description"].endswith("it needs object")
 
 
 @pytest.mark.parametrize("option", [(), ("--overwrite",)])
