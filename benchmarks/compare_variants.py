@@ -25,7 +25,7 @@ from napari_fctsfn.evaluate.decidability import CHOICES, measured
 from napari_fctsfn.reproduce.cells import Cell, Gain, cell, gain
 from napari_fctsfn.reproduce.published import SET_KEYS, SET_NAMES, SetKey
 from napari_fctsfn.reproduce.report import Stock
-from napari_fctsfn.reproduce.runs import Runs, Wanted
+from napari_fctsfn.reproduce.runs import Runs, Wanted, deadline_after
 from napari_fctsfn.reproduce.sources import find_models, find_sets
 from napari_fctsfn.train import PaperSettings, train_paper_model
 
@@ -117,7 +117,7 @@ def measure(options: argparse.Namespace) -> None:
         for name in names
         for model in models[name]
     ]
-    for line in runs.run(wanted, options.minutes):
+    for line in runs.run(wanted, deadline_after(options.minutes)):
         print(line)
     text = tables(Stock(sets, models, (), runs), names)
     (options.output / "variants.md").write_text(text)
@@ -186,7 +186,10 @@ def told(found: Cell | Gain | None) -> str:
     if found is None:
         return "-"
     # There is no minus before a zero.
-    mean, low, high = (round(value, 3) + 0.0 for value in (found.mean, *found.interval))
+    mean = round(found.mean, 3) + 0.0
+    if found.interval is None:
+        return f"{mean:.3f} (one picture)"
+    low, high = (round(value, 3) + 0.0 for value in found.interval)
     return f"{mean:.3f} ({low:.3f} to {high:.3f})"
 
 

@@ -136,7 +136,8 @@ def table(options: argparse.Namespace) -> None:
             other = last_ious(found[base], options.last)
             for state in (0, 2):
                 gain = paired_difference(own[state], other[state], 0)
-                cells.append("{:+.3f} ({:.3f} to {:.3f})".format(gain.mean, *gain.interval))
+                low, high = gain.interval or (np.nan, np.nan)
+                cells.append(f"{gain.mean:+.3f} ({low:.3f} to {high:.3f})")
         print("| " + " | ".join(cells) + " |")
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -38,6 +39,8 @@ SETS = [
 ]
 MEASURES = ("noc85", "noc90", "iou1", "iou3", "iou5")
 
+_NONE = (math.nan, math.nan)
+"""The interval of a set with one picture."""
 
 Measured = dict[str, dict[ObjectReference, float]]
 """Of every measure the value for each object."""
@@ -120,13 +123,13 @@ def main() -> None:
         gains = gains_of(other, base)
         for set_name, row in gains.items():
             cells = [
-                f"{gain.mean:+.3f} ({gain.interval[0]:+.3f} {gain.interval[1]:+.3f})"
+                "{:+.3f} ({:+.3f} {:+.3f})".format(gain.mean, *(gain.interval or _NONE))
                 for gain in row
             ]
             print(f"{switch:28s} {set_name:15s} " + " ".join(f"{cell:>22s}" for cell in cells))
         report[switch] = {
             set_name: {
-                measure: [gain.mean, *gain.interval]
+                measure: [gain.mean, *(gain.interval or (None, None))]
                 for measure, gain in zip(MEASURES, row, strict=True)
             }
             for set_name, row in gains.items()

@@ -653,6 +653,8 @@ def test_the_schema_names_every_key():
     }
     settings = document["$defs"]["Choices"]["properties"]
     assert set(settings) == set(Settings.__dataclass_fields__) - {"zoom"}
+    columns = document["$defs"]["Columns"]["properties"]
+    assert columns["positive"]["description"].endswith("it needs object")
 
 
 @pytest.mark.parametrize("option", [(), ("--overwrite",)])
@@ -690,6 +692,21 @@ def test_results_of_another_job_are_kept_unless_told(folder, model):
     # more pictures in the same folder: nothing is lost
     both = a_job(model, inputs={"images": ["images/*.png", "more/*.png"]})
     assert "2 done, 1 done before" in run(both, "--overwrite")
+
+
+def test_images_in_the_output_folder_are_told(folder, model):
+    Path("out").mkdir()
+    for name in ("q0", "q1"):
+        make_picture(Path("out", f"{name}.png"), 1)
+    wide = a_job(model, inputs={"images": ["**/*.png"]})
+    told = f"{folder / 'out'} holds 2 of the images that inputs.images names, such as 'q0.png'"
+    for state in ("3 done, 0 done before", "0 done, 3 done before"):  # of which there are overlays
+        said = run(wide)
+        assert state in said
+        assert f"{told}: they are left out\n" in said
+    for name in ("q0", "q1"):
+        Path("out", f"{name}.png").unlink()
+    assert "left out" not in run(wide)
 
 
 @pytest.mark.parametrize(
@@ -745,7 +762,7 @@ def test_names_are_taken_as_they_are(folder, model):
     assert "src='50%25%20%232%3F_overlay.png'" in page
     for pattern, name in (("images/*p0.png", "p0.png"), ("images/.*.png", "._p0.png")):
         job = batch.parse_job(a_job(model, inputs={"images": [pattern]}))
-        assert running.find_images(job, folder) == [folder / "images" / name]
+        assert running.find_images(job, folder)[0] == [folder / "images" / name]
 
 
 @pytest.mark.parametrize("others", [[np.uint8], [np.uint8, np.uint8], [np.uint16]])

@@ -236,7 +236,7 @@ def test_zarr_and_series_are_images_of_a_job(tmp_path):
     inner = next(p for p in (tmp_path / "out" / "a_labels.ome.zarr").rglob("*") if p.is_file())
     inner.write_bytes(b"changed")
     assert [Path(t.image).name for t in batch.plan(job, tmp_path).pending] == ["a.zarr"]
-    found = find_images(batch.parse_job(document), tmp_path)
+    found, _ = find_images(batch.parse_job(document), tmp_path)
     assert [path.name for path in found] == ["a.zarr", "a_clicks.json", "b", "b_clicks.json"]
 
 
@@ -265,6 +265,26 @@ def test_colours_in_planes_are_put_last_once(tmp_path, lazy):
     found = read_picture(tmp_path / "a.tif", lazy=lazy)
     assert found.axes == "yxs"
     assert (found.pixels[:] == np.moveaxis(planes, 0, -1)).all()
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_grey_with_alpha_and_cmyk_keep_their_axes(tmp_path, planar):
+    image = np.random.default_rng(0).integers(0, 255, (20, 25, 4)).astype(np.uint8)
+    stored = image if planar == "contig" else np.moveaxis(image, -1, 0)
+    tifffile.imwrite(tmp_path / "cmyk.tif", stored, photometric="separated", planarconfig=planar)
+    found = read_picture(tmp_path / "cmyk.tif")
+    rest = 255 - image.astype(float)
+    expected = rest[..., :3] * rest[..., 3:] / 255
+    assert found.axes == "yxs"
+    assert np.abs(found.pixels - expected).max() <= 1
+    with pytest.raises(InputError, match="save it as RGB, or leave out"):
+        read_picture(tmp_path / "cmyk.tif", lazy=True)
+    stored = image[..., :2] if planar == "contig" else np.moveaxis(image[..., :2], -1, 0)
+    about = {"photometric": "minisblack", "extrasamples": ["unassalpha"], "planarconfig": planar}
+    tifffile.imwrite(tmp_path / "grey.tif", stored, **about)
+    found = read_picture(tmp_path / "grey.tif")
+    assert found.axes == "yx"
+    assert (found.pixels == image[..., 0]).all()
 
 
 def test_a_linked_folder_is_replaced_where_it_is(tmp_path):

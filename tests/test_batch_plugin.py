@@ -218,6 +218,18 @@ def test_every_way_to_clicks_makes_a_job(folder, make_napari_viewer_proxy):
     assert not (folder / "bad.yaml").exists()
 
 
+def test_the_form_says_which_columns_go_together(folder, qtbot):
+    form = JobForm()
+    qtbot.addWidget(form)
+    form.take_folder(folder)
+    form.source.setCurrentIndex(form.source.findData("table"))
+    assert "so positive needs it" in form.columns.toolTip()
+    form.path.setText("points.csv")
+    form.columns.setText("positive=kind")
+    with pytest.raises(InputError, match="positive kind needs object too"):
+        batch.parse_job(form.document())
+
+
 def test_a_model_file_of_a_job_is_found_wherever_napari_was_started(folder, qtbot, monkeypatch):
     (folder / "jobs").mkdir()
     shutil.copy(resolve_model("default"), folder / "jobs" / "mine.safetensors")

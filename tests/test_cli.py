@@ -49,6 +49,7 @@ SUMMARY_KEYS = {
         "seconds_per_click",
         "objects",
         "pictures",
+        "dataset",
         "model",
         "model_sha256",
         "protocol",

@@ -416,9 +416,7 @@ def test_an_interval_holds_the_mean_of_equal_clusters_and_is_wider_for_few(
     # Ten copies of an object within a picture say no more than one.
     copies = clustered_interval(values * 10, [*range(len(values))] * 10)
     assert copies == pytest.approx(alone)
-    assert clustered_interval(values, ["one picture"] * len(values)) == pytest.approx(
-        (np.mean(values), np.mean(values))
-    )
+    assert clustered_interval(values, ["one picture"] * len(values)) is None
 
 
 def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
@@ -448,7 +446,7 @@ def test_summary_and_table(data: DataSet, tmp_path: Path) -> None:
     assert summary["miou10"] is None
     assert summary["objects"] == 2
     assert summary["harmful"] == 0
-    assert summary["intervals"]["miou1"] == pytest.approx((0.2, 0.2))
+    assert summary["intervals"] == dict.fromkeys(["noc85", "noc90", "miou1", "miou3", "miou5"])
     write_results(tmp_path / "out", results, summary, 9)
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
     with (tmp_path / "out" / "objects.csv").open() as file:
@@ -594,6 +592,31 @@ def test_channels_become_those_of_grey_or_of_colours(tmp_path: Path, mode: str, 
     assert np.array_equal(read_image(tmp_path / "p"), np.asarray(picture.convert(plain)))
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
+@pytest.mark.parametrize(("mode", "plain"), [("LA", "L"), ("CMYK", "RGB"), ("LAB", "RGB")])
+def test_a_tiff_of_other_channels_is_read_as_a_png_is(
+    tmp_path: Path, mode: str, plain: str, compression: str | None
+) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype(np.uint8)
+    pictures = [
+        pytest.importorskip("PIL.Image").fromarray(one).convert(mode)
+        for one in (image, 255 - image)
+    ]
+    expected = [np.asarray(picture.convert(plain)) for picture in pictures]
+    pictures[0].save(tmp_path / "p.tif", compression=compression)
+    assert np.array_equal(read_image(tmp_path / "p.tif"), expected[0])
+    more = {"save_all": True, "append_images": pictures[1:]}
+    pictures[0].save(tmp_path / "p.tif", compression=compression, **more)
+    assert np.array_equal(read_image(tmp_path / "p.tif"), expected)
+
+
+def test_cmyk_with_alpha_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    about = {"photometric": "separated", "extrasamples": ["unassalpha"]}
+    tifffile.imwrite(tmp_path / "p.tif", np.zeros((20, 30, 5), np.uint8), **about)
+    with pytest.raises(ImageFileError, match=r"p\.tif has alpha beside colours that are no RGB"):
+        read_image(tmp_path / "p.tif")
+
+
 @pytest.mark.parametrize("leading", [(), (2,)])
 def test_colours_in_planes_of_a_tiff_come_last(tmp_path: Path, leading: tuple[int, ...]) -> None:
     planes = np.random.default_rng(0).integers(0, 255, (*leading, 3, 20, 30)).astype(np.uint8)
@@ -609,6 +632,43 @@ def test_alpha_of_a_grey_picture_is_dropped(tmp_path: Path, read: Any) -> None:
         tmp_path / "p.png"
     )
     assert np.array_equal(read(tmp_path / "p.png"), grey)
+
+
+def test_large_pictures_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    image = np.random.default_rng(0).integers(0, 255, (20, 30)).astype(np.uint8)
+    for name in ("p.png", "p.tif"):
+        pillow.fromarray(image).save(tmp_path / name, compression="tiff_lzw")
+    # As if there were more than the 179 million pixels at which Pillow stops.
+    monkeypatch.setattr(pillow, "MAX_IMAGE_PIXELS", 100)
+    for name in ("p.png", "p.tif"):
+        assert np.array_equal(read_image(tmp_path / name), image)
+    assert pillow.MAX_IMAGE_PIXELS == 100
+
+
+def test_a_picture_that_does_not_fit_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    pillow.new("L", (20, 30)).save(tmp_path / "p.png")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    for name in ("open", "Image.load"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"PIL.Image.{name}", full)
+            with pytest.raises(ImageFileError, match=r"p\.png is larger than the memory: crop it"):
+                read_image(tmp_path / "p.png")
+
+
+def test_a_blank_webp_is_read_from_few_bytes(tmp_path: Path) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    pillow.new("RGB", (4800, 4800), (9, 8, 7)).save(tmp_path / "p.webp", lossless=True, method=0)
+    assert (tmp_path / "p.webp").stat().st_size < 4096
+    found = read_image(tmp_path / "p.webp")
+    assert found.shape == (4800, 4800, 3)
+    assert (found == (9, 8, 7)).all()
 
 
 def test_a_picture_that_claims_to_be_huge_is_refused_before_reading(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ References = dict[ObjectReference, float]
 pairs = st.dictionaries(
     st.builds(ObjectReference, st.sampled_from("abcde"), st.integers(1, 4)),
     st.tuples(st.floats(0, 20), st.floats(0, 20)),
-    min_size=1,
-)
+    min_size=2,
+).filter(lambda made: len({key.stem for key in made}) > 1)
 
 
 def split(made: dict[ObjectReference, tuple[float, float]]) -> tuple[References, References]:
@@ -79,6 +79,16 @@ def test_the_interval_is_that_of_the_differences_and_covers_the_truth() -> None:
         narrower += high - low < alone[1] - alone[0]
     assert 87 <= covered <= 99
     assert narrower == 100
+
+
+def test_one_picture_has_no_interval_nor_has_a_mean_with_it_in() -> None:
+    ours = {ObjectReference("a", value): float(value) for value in range(3)}
+    alone = paired_difference(ours, dict.fromkeys(ours, 0.0))
+    assert (alone.mean, alone.interval) == (1.0, None)
+    two = {ObjectReference(stem, 1): 1.0 for stem in "ab"}
+    both = paired_difference(two, dict.fromkeys(two, 0.0))
+    assert both.interval == (1.0, 1.0)
+    assert Difference.averaged([alone, both]).interval is None
 
 
 def test_several_sets_weigh_alike() -> None:

@@ -285,6 +285,35 @@ def test_another_evaluation_is_not_mixed_in(
     assert unfinished("out") == before
 
 
+@pytest.mark.parametrize(
+    ("arguments", "different"),
+    [
+        (("--protocol", "fctsfn"), "post, protocol"),
+        (("--max-clicks", "2"), "max_clicks"),
+        (("--list", "list.txt", "--limit", "2"), "objects"),
+        (("--seed", "1", "--jitter", "0.5"), "jitter, seed"),
+        (("--band", "1"), "band"),
+        (("--model", "rw"), "model_sha256"),
+    ],
+)
+def test_results_of_other_options_are_not_replaced(
+    quick: Path, arguments: tuple[str, ...], different: str
+) -> None:
+    Path("one.txt").write_text("a 3\n")
+    few = ("--list", "one.txt", "--limit", "1", "--model", "tiny.safetensors")
+    evaluate("out", *few)
+    before = {path: path.read_bytes() for path in Path("out").iterdir()}
+    message = evaluate("out", *few, *arguments, status=2)
+    told = f"out holds the results of an evaluation with other {different}: choose another folder"
+    assert told in " ".join(message.split())
+    assert before == {path: path.read_bytes() for path in Path("out").iterdir()}
+    evaluate("out", *few)
+    Path("out", "summary.json").write_text("{}")
+    Path("out", "objects.csv").write_text("name,colour\n")
+    message = " ".join(evaluate("out", *few, status=2).split())
+    assert "out holds no results of an evaluation: they are empty: choose another" in message
+
+
 def test_labels_that_were_corrected_meanwhile_are_not_mixed_in(here: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("napari_fctsfn.evaluate.job.summarise", lambda *_: 1 / 0)
@@ -414,6 +443,19 @@ def test_what_cannot_be_compared_is_refused_before_hours_are_spent(
     rest = {"--limit": "1", "--against": "first"}
     more = [text for pair in rest.items() if pair[0] not in arguments for text in pair]
     assert message in " ".join(evaluate("out", *arguments, *more, status=2).split())
+    assert not Path("out").exists()
+
+
+def test_results_on_other_labels_are_not_compared(here: Path) -> None:
+    evaluate("first", "--limit", "1")
+    (row,) = table("first")
+    path = Path("set", "labels", f"{row['stem']}.png")
+    labels = iio.imread(path)
+    # The same numbers stand for other objects.
+    iio.imwrite(path, np.where(labels, 7 - labels, 0).astype(np.uint8))
+    message = evaluate("out", "--limit", "1", "--against", "first", status=2)
+    told = f"had {row['area']} when it was evaluated in first: evaluate both on the same labels"
+    assert told in " ".join(message.split())
     assert not Path("out").exists()
 
 

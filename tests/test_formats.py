@@ -257,6 +257,18 @@ def test_ome_tiff_is_sound_whatever_the_name_of_the_image(tmp_path):
     assert image.get("Name") == name[32:]
 
 
+def test_an_image_whose_name_is_no_utf_8_is_exported(tmp_path):
+    # What Linux makes of such a name has lone surrogates.
+    about = About("caf\udce9.tif\ufffe", names={1: "caf\udce9"})
+    for name, write in (("a.tif", write_ome_tiff), ("a.json", write_coco), ("a.zip", write_rois)):
+        if name == "a.zip":
+            pytest.importorskip("roifile")
+        write(tmp_path / name, some_labels(), about)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        (image,) = ET.fromstring(file.ome_metadata).iterfind("{*}Image")
+    assert image.get("Name") == "caf.tif"
+
+
 def test_memory_for_an_ome_tiff_does_not_grow_with_the_stack(tmp_path):
     labels = np.zeros((20, 300, 300), np.uint16)
     tracemalloc.start()

@@ -238,6 +238,22 @@ def test_what_is_not_complete_is_told_and_goes_on(
     assert "not run yet" not in (tmp_path / "report.md").read_text()
 
 
+def test_masks_are_drawn_while_there_is_time(
+    stock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_fctsfn.reproduce.figures.load_segmenter", None)
+        run(stock, tmp_path, "--figure", "7", "--figure", "8", "--minutes", "0")
+    assert (tmp_path / "report.md").read_text().count("Not drawn: the time was over.") == 2
+    assert not list(tmp_path.glob("figure-*"))
+    run(stock, tmp_path, "--figure", "8", "--minutes", "10")
+    drawn = (tmp_path / "figure-8.png").read_bytes()
+    assert "Objects of `grabcut`, clicks on FCTSFN." in (tmp_path / "report.md").read_text()
+    run(stock, tmp_path, "--figure", "8", "--minutes", "0")
+    assert "(figure-8.png)\n\nDrawn by an earlier call" in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "figure-8.png").read_bytes() == drawn
+
+
 @pytest.mark.parametrize("backbone", ["vgg16", "lite"])
 def test_networks_are_known_by_their_architecture(backbone: Any) -> None:
     for name in PAPER_NETWORKS:
@@ -317,6 +333,16 @@ def test_a_gain_is_paired_and_counts_saved_clicks() -> None:
     few = gain([high[:10]], [low[:10]], "noc", "voc")
     assert few is not None
     assert (few.interval, few.verdict) == ((1.0, 1.0), "undecided: less than 6 pictures")
+
+
+def test_one_picture_has_no_interval_however_many_trainings_there_are() -> None:
+    better, worse = ([results([v])[:1] for v in values] for values in ((0.8, 0.9), (0.3, 0.2)))
+    found, gained = cell(better, "iou1", "voc"), gain(better, worse, "iou1", "voc")
+    assert found is not None
+    assert gained is not None
+    assert (found.mean, found.interval) == (pytest.approx(0.85), None)
+    assert (gained.mean, gained.interval) == (pytest.approx(0.6), None)
+    assert gained.verdict == "undecided: less than 6 pictures"
 
 
 def test_trainings_of_one_seed_belong_together() -> None:

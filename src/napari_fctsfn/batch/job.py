@@ -77,7 +77,9 @@ class Columns(_Part):
     column: str = "axis-1"
     image: str | None = Field(None, description="holds the stem or file name of the image")
     slice: str | None = Field(None, description="the slice, counted from 0")
-    positive: str | None = Field(None, description="true or 1 on the object; by default all are")
+    positive: str | None = Field(
+        None, description="true or 1 on the object, by default all are; it needs object"
+    )
     object: str | None = Field(None, description="the label; by default every row is an object")
 
     @model_validator(mode="after")

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from napari_fctsfn.batch import readers
 from napari_fctsfn.errors import InputError
-from napari_fctsfn.predict.images import ImageFileError, is_planar, is_rgb, read_image
+from napari_fctsfn.predict.images import (
+    ImageFileError,
+    is_converted,
+    is_rgb,
+    read_image,
+    tiff_axes,
+)
 
 _DOUBLE = (".ome.zarr", ".ome.tif", ".ome.tiff", ".nii.gz")
 _OWN = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
@@ -297,12 +303,16 @@ def _tiff(path: Path, pixels: NDArray[Any] | Lazy) -> Picture:
     """A TIFF's pixels with the axes and sizes that OME, ImageJ or this program wrote."""
     try:
         with tifffile.TiffFile(path) as file:
-            axes = file.series[0].axes.lower()
-            if is_planar(file.series[0]) and not isinstance(pixels, Lazy):
-                axes = axes.replace("s", "") + "s"
+            series, lazy = file.series[0], isinstance(pixels, Lazy)
+            axes = (series.axes if lazy else tiff_axes(series)).lower()
+            converted = is_converted(series)
             scale, unit = _tiff_scale(file)
     except Exception:  # noqa: BLE001  the pixels are there; what describes them is damaged
         return Picture(pixels)
+    if lazy and converted:
+        raise ImageFileError(
+            f"{path} has colours that are no RGB: save it as RGB, or leave out inputs.chunk"
+        )
     if len(axes) != pixels.ndim or len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes):
         return Picture(pixels)
     if scale is None or not all(math.isfinite(s) and s > 0 for s in scale.values()):

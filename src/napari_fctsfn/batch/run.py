@@ -80,7 +80,7 @@ class Plan:
     kept : dict of str to Entry
         Images that were done before and need not be done again, by path.
     warning : str
-        What is probably not meant so, as a sentence; empty if there is nothing.
+        What is probably not meant so, as sentences; empty if there is nothing.
     """
 
     job: Job
@@ -139,8 +139,8 @@ def plan(job: Job, base: Path, overwrite: bool = False) -> Plan:
         of somebody's own, or what is not of this job.
     """
     base = base.resolve()
-    images = find_images(job, base)
-    warning = strangers(job.clicks, base, images) if isinstance(job.clicks, FromTable) else ""
+    images, inside = find_images(job, base)
+    warnings = [strangers(job.clicks, base, images)] if isinstance(job.clicks, FromTable) else []
     model = load_model(resolve_model(_model_path(job.model.name, base)))
     if job.model.sha256 not in (None, model.sha256):
         raise JobError(
@@ -165,9 +165,10 @@ def plan(job: Job, base: Path, overwrite: bool = False) -> Plan:
             f"{folder / JOB} is in the way of the job as it is run: rename it, or choose another "
             f"folder"
         )
+    warnings.append(_left_out(tasks, inside, folder.resolve()))
     before = read_manifest(folder)
     kept = {task.image: e for task in tasks if (e := _kept(task, before, folder)) is not None}
-    found = Plan(job, base, tasks, kept, warning)
+    found = Plan(job, base, tasks, kept, ". ".join(filter(None, warnings)))
     if not overwrite and not _own(folder, given, base):
         others = sorted(set(before).difference(task.image for task in tasks))
         if others:
@@ -185,8 +186,14 @@ def plan(job: Job, base: Path, overwrite: bool = False) -> Plan:
     return found
 
 
-def find_images(job: Job, base: Path) -> list[Path]:
-    """The images that a job's patterns name, in the order of their paths.
+def find_images(job: Job, base: Path) -> tuple[list[Path], set[Path]]:
+    """The images that a job's patterns name.
+
+    Returns
+    -------
+    (list of Path, set of Path)
+        In the order of their paths; and, resolved, those that are left out since they lie in the
+        output folder.
 
     Raises
     ------
@@ -195,6 +202,7 @@ def find_images(job: Job, base: Path) -> list[Path]:
         same stem.
     """
     found: dict[Path, None] = {}
+    inside: set[Path] = set()
     outputs = (base / job.outputs.folder).resolve()
     for pattern in job.inputs.images:
         path = Path(pattern)
@@ -212,8 +220,9 @@ def find_images(job: Job, base: Path) -> list[Path]:
         if not path.name.startswith("."):  # macOS puts ._a.tif beside a.tif
             every = [m for m in every if not m.name.startswith(".")]
         whole = {m for m in every if m.is_dir()}
+        every = [m for m in every if whole.isdisjoint(m.parents)]  # not the parts of a Zarr
         matches = [m for m in every if not _is_within(m.resolve(), outputs, deep=outputs != base)]
-        matches = [m for m in matches if whole.isdisjoint(m.parents)]  # not the parts of a Zarr
+        inside |= {m.resolve() for m in set(every).difference(matches)}
         if every and not matches:
             raise JobError(f"outputs.folder {outputs} holds the images: name another folder")
         if not matches:
@@ -227,7 +236,19 @@ def find_images(job: Job, base: Path) -> list[Path]:
                 f"{other} and {path} have the same stem, so their outputs would have the same "
                 f"names: rename one, or make two jobs"
             )
-    return sorted(found)
+    return sorted(found), inside
+
+
+def _left_out(tasks: Sequence[Task], inside: set[Path], folder: Path) -> str:
+    """What is to be said of images in the output folder that are no outputs of the job."""
+    own = {folder / name for task in tasks for name in output_names(task)}
+    own |= {folder / name for name in (JOB, MANIFEST, SUMMARY, PAGE)}
+    if not (left := inside - own):
+        return ""
+    return (
+        f"{folder} holds {len(left)} of the images that inputs.images names, such as "
+        f"{min(left).name!r}: they are left out"
+    )
 
 
 def _is_within(path: Path, folder: Path, *, deep: bool) -> bool:

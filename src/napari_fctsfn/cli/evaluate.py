@@ -168,6 +168,7 @@ def evaluate(
         raise InputError("masks after graph cut need PyMaxflow: install it, or give --post none")
     job = Job(data, objects, settings, rules, max_clicks, jitter, seed, decidability, device)
     told = {
+        "dataset": data.name,
         "model": name,
         "model_sha256": segmenter.sha256,
         "protocol": rules,
@@ -178,8 +179,9 @@ def evaluate(
     }
     summary = job.run(output, segmenter, load, workers=workers, told=told, others=others)
     assert summary is not None  # without a deadline it is complete
+    alone = ", one picture (no intervals)" if summary["pictures"] == 1 else ""
     typer.echo(
-        f"{summary['objects']} objects: NoC@85 {summary['noc85']:.2f}, NoC@90 "
+        f"{summary['objects']} objects{alone}: NoC@85 {summary['noc85']:.2f}, NoC@90 "
         f"{summary['noc90']:.2f}, IoU after 1 click {summary['miou1']:.3f}; see {output}"
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_fctsfn.evaluate.metrics import bootstrap_means
+from napari_fctsfn.evaluate.metrics import Interval, bootstrap_means, percentiles
 from napari_fctsfn.evaluate.objectset import ObjectReference
 from napari_fctsfn.evaluate.results import ObjectResult, ResultsError, measures, read_results
 
@@ -24,17 +24,16 @@ class Difference:
     mean : float
         Of the differences of all objects.
     draws : array of float64, shape (draws,)
-        Of the differences in bootstrap draws of whole pictures.
+        Of the differences in bootstrap draws of whole pictures; NaN where there is one only.
     """
 
     mean: float
     draws: NDArray[np.float64]
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the mean: percentiles 2.5 and 97.5 of the draws."""
-        low, high = np.percentile(self.draws, (2.5, 97.5))
-        return float(low), float(high)
+    def interval(self) -> Interval:
+        """The 95 % interval of the mean, from the draws."""
+        return percentiles(self.draws)
 
     @classmethod
     def averaged(cls, parts: Sequence[Difference]) -> Difference:
@@ -132,7 +131,8 @@ class Comparison:
     def difference(self, results: Sequence[ObjectResult]) -> dict[str, Any]:
         """Mean and 95 % interval of `results` minus these, for every measure that both have.
 
-        A decidability index counts where it is defined in both.
+        A decidability index counts where it is defined in both; of one picture there is no
+        interval.
 
         Returns
         -------
@@ -157,8 +157,11 @@ class Comparison:
                     {reference: here[reference] for reference in both},
                     {reference: there[reference] for reference in both},
                 )
-                interval = list(gain.interval)
-                found[name] = {"mean": gain.mean, "interval": interval, "objects": len(both)}
+                found[name] = {
+                    "mean": gain.mean,
+                    "interval": gain.interval,
+                    "objects": len(both),
+                }
         return found
 
 

@@ -17,7 +17,13 @@ from napari_fctsfn.evaluate.compare import Comparison
 from napari_fctsfn.evaluate.objectset import ObjectReference, ObjectSet
 from napari_fctsfn.evaluate.parallel import evaluate_here, evaluate_in_processes
 from napari_fctsfn.evaluate.progress import Progress, ProgressError
-from napari_fctsfn.evaluate.results import ObjectResult, summarise, write_results
+from napari_fctsfn.evaluate.results import (
+    ObjectResult,
+    ResultsError,
+    read_results,
+    summarise,
+    write_results,
+)
 from napari_fctsfn.evaluate.runner import evaluate_objects
 from napari_fctsfn.evaluate.segmenter import Segmenter
 from napari_fctsfn.predict import Settings
@@ -102,8 +108,15 @@ class Job:
         Raises
         ------
         ProgressError
-            If another evaluation was begun there, or labels were changed since.
+            If another evaluation was begun or finished there.
+        ResultsError
+            If labels were changed since, or those of the others were not the same, or what is
+            there cannot be read.
         """
+        self._check_finished(folder, {**self.about(segmenter.sha256), **(told or {})})
+        if others is not None:
+            remedy = "evaluate both on the same labels"
+            self._check_labels(others.folder, others.results, remedy)
         run = partial(
             evaluate_objects,
             dataset=self.dataset,
@@ -114,7 +127,8 @@ class Job:
         )
         total = len(self.objects)
         with Progress(folder, self.about(segmenter.sha256), self.objects) as progress:
-            self._check_labels(folder, progress.results)
+            remedy = "choose another folder to evaluate the labels as they are now"
+            self._check_labels(folder, progress.results, remedy)
             left = progress.left
             if left and deadline is not None and time.monotonic() > deadline:
                 return None
@@ -135,15 +149,37 @@ class Job:
             progress.remove()
         return summary
 
-    def _check_labels(self, folder: Path, finished: Sequence[ObjectResult]) -> None:
-        """Refuse to go on where finished objects have changed."""
-        for stem, group in groupby(finished, key=lambda result: result.reference.stem):
+    def _check_finished(self, folder: Path, about: Mapping[str, Any]) -> None:
+        """Refuse to replace the results of other options."""
+        if not (folder / "summary.json").exists():
+            return
+        try:
+            results, summary = read_results(folder)
+        except ResultsError as error:
+            raise ResultsError(f"{error}: choose another folder") from None
+        there = {
+            **summary,
+            "max_clicks": len(results[0].ious),
+            "decidability": bool(results[0].decidability),
+            "objects": {result.reference for result in results},
+        }
+        here = {**about, "objects": set(self.objects)}
+        # A model is known by its digest: it may have been named otherwise.
+        names = (here.keys() & there.keys()) - {"model"}
+        if other := sorted(name for name in names if here[name] != there[name]):
+            raise ProgressError(
+                f"{folder} holds the results of an evaluation with other {', '.join(other)}: "
+                f"choose another folder, or remove its summary.json to replace them"
+            )
+
+    def _check_labels(self, folder: Path, known: Sequence[ObjectResult], remedy: str) -> None:
+        """Refuse results of objects that had other pixels than they have now."""
+        for stem, group in groupby(known, key=lambda result: result.reference.stem):
             scene = self.dataset.scene(stem)
             for result in group:
                 value = result.reference.value
                 if (area := int(scene.truth(value).sum())) != result.area:
-                    raise ProgressError(
+                    raise ResultsError(
                         f"object {value} of {stem} has {area} pixels, and had {result.area} when "
-                        f"it was evaluated in {folder}: choose another folder to evaluate the "
-                        f"labels as they are now"
+                        f"it was evaluated in {folder}: {remedy}"
                     )

@@ -7,6 +7,9 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+Interval = tuple[float, float] | None
+"""95 % interval of a mean; None where all objects are of one picture."""
+
 
 def iou(
     mask: NDArray[np.bool_], truth: NDArray[np.bool_], ignore: NDArray[np.bool_] | None = None
@@ -27,7 +30,7 @@ def iou(
 
 def clustered_interval(
     values: Sequence[float], clusters: Sequence[Hashable], seed: int = 0, draws: int = 2000
-) -> tuple[float, float]:
+) -> Interval:
     """95 % interval of a mean over objects, by a bootstrap that draws whole clusters.
 
     Parameters
@@ -41,10 +44,17 @@ def clustered_interval(
 
     Returns
     -------
-    (float, float)
-        Percentiles 2.5 and 97.5 of the means of the draws.
+    (float, float) or None
+        See `percentiles`.
     """
-    low, high = np.percentile(bootstrap_means(values, clusters, seed, draws), (2.5, 97.5))
+    return percentiles(bootstrap_means(values, clusters, seed, draws))
+
+
+def percentiles(draws: NDArray[np.float64]) -> Interval:
+    """Percentiles 2.5 and 97.5 of the draws of a mean; None where they are NaN."""
+    if np.isnan(draws).any():
+        return None
+    low, high = np.percentile(draws, (2.5, 97.5))
     return float(low), float(high)
 
 
@@ -61,8 +71,11 @@ def bootstrap_means(
     Returns
     -------
     array of float64, shape (draws,)
+        NaN if there is one cluster only: all draws would be the same, as if the mean were certain.
     """
     names, cluster = np.unique([str(name) for name in clusters], return_inverse=True)
+    if len(names) == 1:
+        return np.full(draws, np.nan)
     sums = np.bincount(cluster, weights=values, minlength=len(names))
     counts = np.bincount(cluster, minlength=len(names))
     drawn = np.random.default_rng(seed).integers(len(names), size=(draws, len(names)))

@@ -15,7 +15,7 @@ import numpy as np
 from napari_fctsfn._files import replace_file
 from napari_fctsfn.errors import InputError
 from napari_fctsfn.evaluate.decidability import CHOICES, measured
-from napari_fctsfn.evaluate.metrics import clustered_interval, number_of_clicks
+from napari_fctsfn.evaluate.metrics import Interval, clustered_interval, number_of_clicks
 from napari_fctsfn.evaluate.objectset import ObjectReference
 
 REPORTED_CLICKS = (1, 3, 5, 10, 20)
@@ -78,25 +78,26 @@ def summarise(results: Sequence[ObjectResult], max_clicks: int) -> dict[str, Any
     """Means over objects: NoC, share not reached, IoU after k clicks, seconds per click.
 
     ``intervals`` holds 95 % intervals of the means, clustered by picture, which say little where
-    there are few ``pictures``; ``harmful`` is the share of clicks that lower the IoU by more than
-    0.02; ``decidability``, if it was measured, for every setting and number of clicks mean, its
-    interval, median, and the objects left out because the index is not defined for them.
+    there are few ``pictures`` and are None where there is one; ``harmful`` is the share of clicks
+    that lower the IoU by more than 0.02; ``decidability``, if it was measured, for every setting
+    and number of clicks mean, its interval, median, and the objects left out because the index is
+    not defined for them.
     """
     summary: dict[str, Any] = {}
     pictures = [result.reference.stem for result in results]
-    intervals: dict[str, list[float]] = {}
+    intervals: dict[str, Interval] = {}
     for percent in (85, 90):
         counts = [number_of_clicks(result.ious, percent / 100) for result in results]
         summary[f"noc{percent}"] = float(np.mean([count for count, _ in counts]))
         noc = [count for count, _ in counts]
-        intervals[f"noc{percent}"] = list(clustered_interval(noc, pictures))
+        intervals[f"noc{percent}"] = clustered_interval(noc, pictures)
         summary[f"unreached{percent}"] = float(np.mean([not reached for _, reached in counts]))
     for count in REPORTED_CLICKS:
         summary[f"miou{count}"] = None
         if count <= max_clicks:
             ious = [result.ious[count - 1] for result in results]
             summary[f"miou{count}"] = float(np.mean(ious))
-            intervals[f"miou{count}"] = list(clustered_interval(ious, pictures))
+            intervals[f"miou{count}"] = clustered_interval(ious, pictures)
     steps = np.concatenate([np.diff(result.ious[: result.clicks]) for result in results])
     summary["harmful"] = float(np.mean(steps < -_HARM)) if len(steps) else 0.0
     summary["intervals"] = intervals
@@ -121,7 +122,7 @@ def _decidability(results: Sequence[ObjectResult], name: str) -> dict[str, Any]:
     values, pictures = [value for value, _ in kept], [stem for _, stem in kept]
     return {
         "mean": float(np.mean(values)) if values else None,
-        "interval": list(clustered_interval(values, pictures)) if values else None,
+        "interval": clustered_interval(values, pictures) if values else None,
         "median": float(np.median(values)) if values else None,
         "left_out": len(found) - len(kept),
     }

@@ -27,8 +27,8 @@ _AXES = "TCZYX"
 _KINDS = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 _CHUNK = 1024
 
-_CONTROLS = r"[\x00-\x1f]"
-"""Characters that neither XML nor names of files can hold."""
+_CONTROLS = r"[\x00-\x1f\ud800-\udfff\ufffe\uffff]"
+"""Characters that XML, or names of files, cannot hold; names that are no UTF-8 have surrogates."""
 
 _OURS = "napari-fctsfn"
 """Attribute of an OME-Zarr that this program wrote: where it comes from."""

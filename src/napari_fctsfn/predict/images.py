@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from struct import Struct
+from threading import Lock
 from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 
 from napari_fctsfn._files import replace_file
 from napari_fctsfn.errors import InputError
@@ -27,6 +29,15 @@ _LARGEST_RATIO = 4096
 
 _PLAIN = {"LA": "L", "PA": "L", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB"}
 """Pillow's modes whose channels are not grey, RGB or RGBA, and what they are read as."""
+
+_CONVERTED = (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB)
+"""Colours of TIFF files that only Pillow turns into RGB."""
+
+_GREY_ALPHA = 2
+"""So many samples in a pixel of a TIFF are grey and alpha."""
+
+_unlimited = Lock()
+"""Pillow's limit is one for all threads: held while it is off."""
 
 
 class ImageFileError(InputError):
@@ -40,7 +51,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
     ----------
     path : path
         TIFF (any number of dimensions) or whatever imageio reads with Pillow (PNG, JPEG, BMP, ...),
-        of which the first frame is taken: CMYK as RGB, grey with alpha without its alpha.
+        of which the first frame is taken. CMYK is read as RGB, grey with alpha without its alpha.
 
     Returns
     -------
@@ -95,10 +106,20 @@ def is_rgb(image: NDArray[Any]) -> bool:
     return image.ndim >= 3 and image.shape[-1] in (3, 4)
 
 
-def is_planar(series: tifffile.TiffPageSeries) -> bool:
-    """Whether the colours of a TIFF lie in planes; `read_image` puts them last all the same."""
-    coloured = series.keyframe.photometric == tifffile.PHOTOMETRIC.RGB
-    return coloured and "S" in series.axes[:-1]
+def tiff_axes(series: tifffile.TiffPageSeries) -> str:
+    """Letters of a TIFF's axes as `read_image` gives them: colours last, no alpha of grey."""
+    axes = str(series.axes)
+    if "S" not in axes:
+        return axes
+    if series.shape[axes.index("S")] == _GREY_ALPHA:
+        return axes.replace("S", "")
+    coloured = series.keyframe.photometric == tifffile.PHOTOMETRIC.RGB or is_converted(series)
+    return axes.replace("S", "") + "S" if coloured else axes
+
+
+def is_converted(series: tifffile.TiffPageSeries) -> bool:
+    """Whether the colours of a TIFF are no RGB, which `read_image` makes of them."""
+    return series.keyframe.photometric in _CONVERTED
 
 
 def write_tiff(path: Path, image: NDArray[Any]) -> None:
@@ -126,9 +147,10 @@ def _read(path: Path, read_other: Callable[[Path], NDArray[Any]]) -> NDArray[Any
             return _read_tiff(path) if path.suffix.lower() in _TIFF else read_other(path)
     except ImageFileError:
         raise
-    except MemoryError:
-        raise ImageFileError(f"{path} is larger than the memory: crop it or take slices") from None
     except Exception as error:  # noqa: BLE001  decoders raise anything on damaged files
+        if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
+            what = "is larger than the memory: crop it or take slices"
+            raise ImageFileError(f"{path} {what}") from None
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ImageFileError(
             f"{path} cannot be read as an image: it is damaged, no image, or of another format "
@@ -143,18 +165,29 @@ def _read_tiff(path: Path) -> NDArray[Any]:
             raise ImageFileError(f"{path} is a TIFF file without a picture")
         series = file.series[0]
         _check_size(path, series.shape, series.nbytes // (8 if series.dtype == bool else 1))
+        if is_converted(series) and any(series.keyframe.extrasamples):
+            raise ImageFileError(f"{path} has alpha beside colours that are no RGB: save it as RGB")
+        numbers = [page.index for page in series.pages if page is not None]
         try:
-            pixels = np.asarray(series.asarray(maxworkers=1))
-            colours = series.axes.find("S") if is_planar(series) else -1
-            return np.moveaxis(pixels, colours, -1)
+            if not is_converted(series):
+                return _arranged(np.asarray(series.asarray(maxworkers=1)), series)
         except (ValueError, ImportError) as error:
             # LZW and JPEG in TIFF need a package that tifffile does not require; Pillow has them.
             if "imagecodecs" not in str(error):
                 raise
-    every: Any = ...
-    with _mute():
-        pages = np.asarray(iio.imread(path, plugin="pillow", index=every))
+    with _mute(), _opened(path) as other:
+        mode = _PLAIN.get(other.metadata(index=0, exclude_applied=False)["mode"])
+        pages = np.asarray([other.read(index=number, mode=mode) for number in numbers])
     return pages[0] if len(pages) == 1 else pages
+
+
+def _arranged(pixels: NDArray[Any], series: tifffile.TiffPageSeries) -> NDArray[Any]:
+    """Pixels with the axes that `tiff_axes` tells."""
+    axes = tiff_axes(series)
+    place = series.axes.find("S")
+    if "S" not in axes:
+        return pixels if place < 0 else pixels.take(0, axis=place)
+    return np.moveaxis(pixels, place, axes.index("S"))
 
 
 def _check_pages(path: Path) -> None:
@@ -192,15 +225,33 @@ def _read_indices(path: Path) -> NDArray[Any]:
 
 
 def _read_frame(path: Path, *, indices: bool) -> NDArray[Any]:
-    file: Any
-    with iio.imopen(path, "r", plugin="pillow") as file:
+    with _opened(path) as file:
         about = file.metadata(index=0, exclude_applied=False)
         stored, pixels = about["mode"], math.prod(about["shape"])
         mode = "P" if indices and stored in {"P", "PA"} else _PLAIN.get(stored)
         # what is no colour may be a single bit in the file
         flat = (mode or stored) in ({"1", "L", "P"} if indices else {"1", "L"})
-        _check_size(path, tuple(about["shape"]), pixels // 8 if flat else 3 * pixels)
+        if not _is_webp(path):
+            _check_size(path, tuple(about["shape"]), pixels // 8 if flat else 3 * pixels)
         return np.asarray(file.read(index=0, mode=mode))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A file that Pillow reads, however large its picture is: `_check_size` asks instead."""
+    with _unlimited:
+        most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            with iio.imopen(path, "r", plugin="pillow") as file:
+                yield file
+        finally:
+            Image.MAX_IMAGE_PIXELS = most
+
+
+def _is_webp(path: Path) -> bool:
+    """Whether a few bytes may hold a large blank picture, and none is larger than 16383 squared."""
+    with path.open("rb") as file:
+        return file.read(12)[8:] == b"WEBP"
 
 
 def _check_size(path: Path, shape: tuple[int, ...], nbytes: int) -> None:

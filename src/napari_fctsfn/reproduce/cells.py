@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_fctsfn.evaluate import ObjectReference, ObjectResult, number_of_clicks
-from napari_fctsfn.evaluate.metrics import bootstrap_means
+from napari_fctsfn.evaluate.metrics import Interval, bootstrap_means, percentiles
 from napari_fctsfn.reproduce.published import THRESHOLDS, SetKey
 
 _DRAWS = 2000
@@ -43,8 +43,9 @@ class Cell:
     ----------
     mean, median : float
         The median is of the objects, each with its mean over the trainings.
-    interval : (float, float)
-        95 %, by a bootstrap that draws pictures and trainings, both with replacement.
+    interval : (float, float) or None
+        95 %, by a bootstrap that draws pictures and trainings, both with replacement; None of one
+        picture.
     trainings : tuple of float
         The mean of each.
     objects, left_out : int
@@ -53,7 +54,7 @@ class Cell:
 
     mean: float
     median: float
-    interval: tuple[float, float]
+    interval: Interval
     trainings: tuple[float, ...]
     objects: int
     left_out: int
@@ -75,11 +76,10 @@ def cell(runs: Sequence[Sequence[ObjectResult]], name: str, key: SetKey) -> Cell
     if not references:
         return None
     draws = _draws(values, [reference.stem for reference in references], 1)
-    low, high = np.percentile(draws, (2.5, 97.5))
     return Cell(
         float(values.mean()),
         float(np.median(values.mean(axis=0))),
-        (float(low), float(high)),
+        percentiles(draws),
         tuple(float(mean) for mean in values.mean(axis=1)),
         len(references),
         len(runs[0]) - len(references),
@@ -93,20 +93,20 @@ class Gain:
     Parameters
     ----------
     mean : float
-    interval : (float, float)
-        95 %.
+    interval : (float, float) or None
+        95 %; None of one picture.
     pictures : int
         On which the objects are.
     """
 
     mean: float
-    interval: tuple[float, float]
+    interval: Interval
     pictures: int
 
     @property
     def verdict(self) -> str:
         """What it says of the claim that the first one is better; few pictures say nothing."""
-        if self.pictures < _FEWEST:
+        if self.pictures < _FEWEST or self.interval is None:
             return f"undecided: less than {_FEWEST} pictures"
         if self.interval[0] > 0:
             return "as in the paper"
@@ -134,9 +134,8 @@ def gain(
     sign = -1.0 if name == "noc" else 1.0
     other = 1 if len(ours) == len(theirs) else 2
     draws = sign * (_draws(ours, pictures, 1) - _draws(theirs, pictures, other))
-    low, high = np.percentile(draws, (2.5, 97.5))
     mean = sign * float(ours.mean() - theirs.mean())
-    return Gain(mean, (float(low), float(high)), len(set(pictures)))
+    return Gain(mean, percentiles(draws), len(set(pictures)))
 
 
 def _matrix(

@@ -20,6 +20,8 @@ from napari_fctsfn.predict.normalisation import Normalisation, as_rgb
 from napari_fctsfn.reproduce.items import Item
 from napari_fctsfn.reproduce.published import SET_KEYS, SET_NAMES
 from napari_fctsfn.reproduce.report import Row, Stock, title
+from napari_fctsfn.reproduce.runs import is_over
+from napari_fctsfn.reproduce.sources import TestSet
 
 _EXAMPLES = 4
 """Objects of figures 7 and 8."""
@@ -74,12 +76,13 @@ def draw_curves(item: Item, rows: Sequence[Row], folder: Path) -> None:
     _save(figure, folder, item.name)
 
 
-def draw_masks(item: Item, stock: Stock, folder: Path) -> str:
+def draw_masks(item: Item, stock: Stock, folder: Path, deadline: float | None) -> str:
     """Draw figure 7 or 8 with our pictures, and say in Markdown what is on it.
 
     Figure 7: the same clicks, those a user makes who corrects the FCTSFN, for all methods. Figure
     8: one method after each click. Where there is no FCTSFN another model stands for it, and the
-    text says which.
+    text says which. After the deadline no further object is begun: a figure that an earlier call
+    has drawn stays.
     """
     key = next((key for key in ("grabcut", *SET_KEYS) if key in stock.sets), None)
     heading = f"## {item.name.replace('-', ' ').capitalize()}. {item.title}\n\n"
@@ -89,27 +92,12 @@ def draw_masks(item: Item, stock: Stock, folder: Path) -> str:
         return f"{heading}Not drawn: no model of {', '.join(absent)}.\n"
     test_set = stock.sets[key]
     lead = "fctsfn" if "fctsfn" in there else there[-1]
-    loaded = {name: load_segmenter(stock.models[name][0].name, stock.runs.device) for name in there}
-    lines = []
-    for reference in test_set.objects[:_EXAMPLES]:
-        scene = test_set.dataset.scene(reference.stem)
-        truth = scene.truth(reference.value)
-        image = _display(scene.image)
-        clicks, masks = _click(loaded[lead], lead, scene.image, reference, truth, scene.ignore)
-        if item.name == "figure-7":
-            same = clicks[:_SAME_CLICKS]
-            shown = [("clicks", _dotted(image, same))]
-            for name, segmenter in loaded.items():
-                mask = _replay(segmenter, name, scene.image, reference, same)
-                shown.append((title(name), _tinted(image, mask)))
-            lines.append([*shown, ("truth", _tinted(image, truth))])
-        else:
-            lines.append(
-                [
-                    (f"{count} of {_CLICKS}", _dotted(_tinted(image, mask), clicks[:count]))
-                    for count, mask in enumerate(masks, 1)
-                ]
-            )
+    shown = f"{heading}![{item.title}]({item.name}.png)\n\n"
+    lines = _lines(item, stock, test_set, there, lead, deadline)
+    if lines is None:
+        if (folder / f"{item.name}.png").exists():
+            return f"{shown}Drawn by an earlier call: the time was over.\n"
+        return f"{heading}Not drawn: the time was over.\n"
     widest = max(len(line) for line in lines)
     figure = _figure(2 * widest, 1.7 * len(lines))
     panels = figure.subplots(len(lines), widest, squeeze=False)
@@ -120,11 +108,48 @@ def draw_masks(item: Item, stock: Stock, folder: Path) -> str:
             axes.imshow(picture)
             axes.set_title(name, fontsize=8)
     _save(figure, folder, item.name)
-    text = f"{heading}![{item.title}]({item.name}.png)\n\n"
-    text += f"Objects of `{test_set.dataset.folder.name}`, clicks on {title(lead)}."
+    text = f"{shown}Objects of `{test_set.dataset.folder.name}`, clicks on {title(lead)}."
     if absent:
         text += f" Not drawn, no model: {', '.join(absent)}."
     return text + "\n"
+
+
+def _lines(
+    item: Item,
+    stock: Stock,
+    test_set: TestSet,
+    names: Sequence[str],
+    lead: str,
+    deadline: float | None,
+) -> list[list[tuple[str, NDArray[np.uint8]]]] | None:
+    """Titles and pictures of each line of figure 7 or 8; None if the time was over first."""
+    lines: list[list[tuple[str, NDArray[np.uint8]]]] = []
+    loaded: dict[str, Segmenter] = {}
+    for reference in test_set.objects[:_EXAMPLES]:
+        if is_over(deadline):
+            return None
+        if not loaded:
+            device = stock.runs.device
+            loaded = {name: load_segmenter(stock.models[name][0].name, device) for name in names}
+        scene = test_set.dataset.scene(reference.stem)
+        truth = scene.truth(reference.value)
+        image = _display(scene.image)
+        clicks, masks = _click(loaded[lead], lead, scene.image, reference, truth, scene.ignore)
+        if item.name == "figure-7":
+            same = clicks[:_SAME_CLICKS]
+            panes = [("clicks", _dotted(image, same))]
+            for name, segmenter in loaded.items():
+                mask = _replay(segmenter, name, scene.image, reference, same)
+                panes.append((title(name), _tinted(image, mask)))
+            lines.append([*panes, ("truth", _tinted(image, truth))])
+        else:
+            lines.append(
+                [
+                    (f"{count} of {_CLICKS}", _dotted(_tinted(image, mask), clicks[:count]))
+                    for count, mask in enumerate(masks, 1)
+                ]
+            )
+    return lines
 
 
 def _click(

@@ -14,7 +14,7 @@ from napari_fctsfn.reproduce.figures import draw_curves, draw_masks
 from napari_fctsfn.reproduce.items import CLASSICAL, ITEMS, Item
 from napari_fctsfn.reproduce.published import SET_KEYS, SET_NAMES, SetKey
 from napari_fctsfn.reproduce.report import Row, Stock, as_csv, curves, differences, table, title
-from napari_fctsfn.reproduce.runs import Runs, wanted_by
+from napari_fctsfn.reproduce.runs import Runs, deadline_after, wanted_by
 from napari_fctsfn.reproduce.sources import Model, find_models, find_sets
 
 _MASKS = ("figure-7", "figure-8")
@@ -46,7 +46,7 @@ class Plan:
         Processes.
     device : str
     minutes : float, optional
-        Begin no further object after so long; 0 runs nothing.
+        Begin no further object after so long; 0 runs nothing and draws no masks.
     """
 
     data: Path
@@ -83,6 +83,7 @@ def reproduce(plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Path:
     InputError
         If data or models are missing or damaged, or a package that is needed is not installed.
     """
+    deadline = deadline_after(plan.minutes)
     items = [ITEMS[name] for name in plan.items]
     _check_packages(items)
     sets = find_sets(plan.data, plan.limit, plan.seed)
@@ -98,10 +99,10 @@ def reproduce(plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Path:
     plan.output.mkdir(parents=True, exist_ok=True)
     runs = Runs(plan.output / "runs", plan.max_clicks, plan.device, plan.workers)
     wanted = wanted_by(items, models, extra, sets)
-    for line in runs.run(wanted, plan.minutes):
+    for line in runs.run(wanted, deadline):
         tell(line)
     stock = Stock(sets, models, tuple(extra), runs)
-    parts = [_make(item, stock, plan.output) for item in items]
+    parts = [_make(item, stock, plan.output, deadline) for item in items]
     asked = dict.fromkeys(name for item in items for name in stock.networks(item))
     text = "# The paper's tables and figures\n\n" + "\n".join(
         [_missing(items, stock), *parts, differences(stock, list(asked), found.others)]
@@ -122,11 +123,11 @@ def _check_packages(items: list[Item]) -> None:
         )
 
 
-def _make(item: Item, stock: Stock, folder: Path) -> str:
+def _make(item: Item, stock: Stock, folder: Path, deadline: float | None) -> str:
     """Write an item's files; its part of the report."""
     rows: list[Row]
     if item.name in _MASKS:
-        return draw_masks(item, stock, folder)
+        return draw_masks(item, stock, folder, deadline)
     if item.measures:
         text, rows = table(item, stock)
     else:

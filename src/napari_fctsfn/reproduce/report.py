@@ -11,7 +11,7 @@ from typing import Any
 
 from napari_fctsfn.evaluate import ObjectResult
 from napari_fctsfn.models import ModelCard
-from napari_fctsfn.reproduce.cells import Cell, cell, gain
+from napari_fctsfn.reproduce.cells import Cell, Gain, cell, gain
 from napari_fctsfn.reproduce.items import TITLES, Item
 from napari_fctsfn.reproduce.published import (
     CITED,
@@ -185,16 +185,16 @@ def _cell(
         found = "the measure is not defined, or there are fewer clicks"
     if isinstance(found, str):
         return f"{_number(paper, measure)} / - {notes.letter(found)}", {**row, "why": found}
-    low, high = (_number(value, measure) for value in found.interval)
-    text = f"{_number(paper, measure)} / {_number(found.mean, measure)} ({low} to {high})"
+    text = f"{_number(paper, measure)} / {_with_interval(found, measure)}"
     return text, row | _details(found)
 
 
 def _details(found: Cell) -> Row:
+    low, high = found.interval or (None, None)
     return {
         "mean": found.mean,
-        "low": found.interval[0],
-        "high": found.interval[1],
+        "low": low,
+        "high": high,
         "median": found.median,
         "trainings": " ".join(f"{mean:.4f}" for mean in found.trainings),
         "objects": found.objects,
@@ -211,6 +211,14 @@ def _number(value: float | None, measure: str) -> str:
     return f"{shown + 0.0:.1f}" if measure.startswith("iou") else f"{shown + 0.0:.2f}"
 
 
+def _with_interval(found: Cell | Gain, measure: str) -> str:
+    mean = _number(found.mean, measure)
+    if found.interval is None:
+        return f"{mean} (one picture)"
+    low, high = (_number(value, measure) for value in found.interval)
+    return f"{mean} ({low} to {high})"
+
+
 def _claims(item: Item, stock: Stock) -> list[str]:
     """What the paper says is better, and by how much it is here."""
     found = []
@@ -224,10 +232,9 @@ def _claims(item: Item, stock: Stock) -> list[str]:
                 difference = gain(ours, theirs, measure, key)
                 if difference is None:
                     continue
-                low, high = (_number(value, measure) for value in difference.interval)
                 found.append(
                     f"| {title(better)} before {title(worse)} | {SET_NAMES[key]} | "
-                    f"{_told(measure)} | {_number(difference.mean, measure)} ({low} to {high}) | "
+                    f"{_told(measure)} | {_with_interval(difference, measure)} | "
                     f"{difference.verdict} |"
                 )
     if not found:

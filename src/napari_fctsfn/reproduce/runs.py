@@ -70,6 +70,16 @@ def wanted_by(
     return list(found.values())
 
 
+def deadline_after(minutes: float | None) -> float | None:
+    """The monotonic time in so many minutes; None if there is no end."""
+    return None if minutes is None else time.monotonic() + 60 * minutes
+
+
+def is_over(deadline: float | None) -> bool:
+    """Whether nothing further is begun."""
+    return deadline is not None and time.monotonic() >= deadline
+
+
 class Runs:
     """Evaluations in a folder, each in one of its own that its settings name.
 
@@ -104,21 +114,26 @@ class Runs:
                 return f"{done} of {len(test_set.objects)} objects are done"
         return "not run yet"
 
-    def run(self, wanted: Sequence[Wanted], minutes: float | None) -> Iterator[str]:
-        """Run what is missing, until the minutes are over.
+    def run(self, wanted: Sequence[Wanted], deadline: float | None) -> Iterator[str]:
+        """Run what is missing.
+
+        Parameters
+        ----------
+        wanted : sequence of Wanted
+        deadline : float, optional
+            As `deadline_after` gives it; no further object is begun after it.
 
         Yields
         ------
         str
             What was run.
         """
-        deadline = None if minutes is None else time.monotonic() + 60 * minutes
         segmenter, loaded = None, ""
         for want in wanted:
             there = self.results(want.model, want.test_set)
             if there is not None and (there[0].decidability or not want.decidability):
                 continue
-            if deadline is not None and time.monotonic() >= deadline:
+            if is_over(deadline):
                 return
             want.test_set.dataset.check(want.test_set.objects)
             load = partial(load_segmenter, want.model.name, self.device)

@@ -201,7 +201,7 @@ class BatchDock(Docked):
         from napari_fctsfn.batch.run import find_images
 
         if trial:
-            images = find_images(batch.parse_job(document), Path.cwd())
+            images, _ = find_images(batch.parse_job(document), Path.cwd())
             places = sorted({0, (len(images) - 1) // 2, len(images) - 1})[:_PREVIEW]
             chosen = [glob.escape(str(images[place])) for place in places]
             outputs = {**document["outputs"], "folder": str(self._trial), "labels": "tiff"}

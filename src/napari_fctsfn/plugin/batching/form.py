@@ -54,7 +54,8 @@ class JobForm(QWidget):
         self.columns.setPlaceholderText("row=y, column=x, image=file")
         self.columns.setToolTip(
             "The table's names for row, column, image, slice, positive and object; without them "
-            "row=axis-0, column=axis-1, as napari writes points"
+            "row=axis-0, column=axis-1, as napari writes points. Without object every row is an "
+            "object of its own, so positive needs it"
         )
         self.source, self.model, self.labels = QComboBox(), QComboBox(), QComboBox()
         for name, (text, _, _) in SOURCES.items():
