@@ -231,6 +231,19 @@ def test_proposals_are_shown_rejected_and_accepted_in_one_step(open_dock: Any) -
     assert dock.annotator.session.current == 5
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_after_accepting_it_says_where_the_next_click_goes(open_dock: Any, begun: bool) -> None:
+    _, dock = open_dock(squares())
+    click(dock, 10, 10)
+    if not begun:
+        dock.annotator.next_object()
+    dock.annotator.finding.start()
+    assert dock.wait_idle()
+    dock.annotator.finding.accept()
+    assert ("Object 1 is still the current one" in dock.hint.text()) is begun
+    assert ("Click on the next thing" in dock.hint.text()) is not begun
+
+
 def test_how_long_a_search_takes_is_said_once_all_places_are_known(open_dock: Any) -> None:
     _, dock = open_dock(squares())
     click(dock, 10, 10)

@@ -14,6 +14,7 @@ from napari.layers import Labels
 from napari.utils.notifications import show_error, show_warning
 
 from napari_fctsfn.errors import InputError
+from napari_fctsfn.plugin.keys import native
 from napari_fctsfn.plugin.layers import object_colors
 from napari_fctsfn.plugin.masks import label_at
 
@@ -191,9 +192,14 @@ class Finding:
         model, extent = search.model, search.extent
         if bench.do(lambda s: s.session.accept(search.plane, found, s.labels_of, model, extent)):
             self.reject()
-            bench.tell(
-                f"{len(offered)} objects accepted; Undo takes them back. Click on the next thing."
+            current = site.session.current
+            further = (
+                f"Object {current} is still the current one; {native('next_object')} goes on to "
+                f"the next."
+                if site.session.objects.get(current)
+                else "Click on the next thing."
             )
+            bench.tell(f"{len(offered)} objects accepted; Undo takes them back. {further}")
 
     def reject(self) -> None:
         """Drop all proposals."""
