@@ -10,16 +10,16 @@ an organelle, say. What is counted lies farther off than that can mean (`hole_cl
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from levels import validation_objects
 
 from napari_fctsfn import Clicks, Predictor
 from napari_fctsfn.clicks.sampling import hole_click
 from napari_fctsfn.clicks.simulate import next_click
 from napari_fctsfn.evaluate import DataSet
-from napari_fctsfn.train.mixture import BANDS, MIXTURES
+from napari_fctsfn.train.mixture import MIXTURES
 
 CLICKS = 3
 MUCH = 0.25
@@ -37,14 +37,8 @@ def main() -> None:
     for model in options.model:
         predictor = Predictor.from_pretrained(model)
         rows = []
-        for name in options.sets:
-            dataset = DataSet.open(options.data / name)
-            dataset = replace(dataset, band=BANDS.get(name, 0))
-            lists = [dataset.folder / file for file in ("val_objects.txt", "all.txt")]
-            listed = next((file for file in lists if file.exists()), None)
-            if listed is None:
-                continue
-            references = dataset.objects(listed, options.limit, 0)
+        every = validation_objects(options.data, options.sets, options.limit)
+        for name, dataset, references in every:
             taken = [t for each in references if (t := lost(predictor, dataset, each)) is not None]
             if taken:
                 means = [np.mean(taken), np.median(taken), np.mean(np.array(taken) > MUCH)]

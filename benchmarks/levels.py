@@ -10,6 +10,7 @@ users get. Of ``voc_subset`` the border band is left out.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -38,15 +39,9 @@ def main() -> None:
     rows = []
     print("| set | objects | after the click | and presses | presses, mean | objects with any |")
     print("|---" * 6 + "|")
-    for name in options.sets:
-        dataset = DataSet.open(options.data / name)
-        dataset = replace(dataset, band=BANDS.get(name, 0))
-        lists = [dataset.folder / file for file in ("val_objects.txt", "all.txt")]
-        listed = next((file for file in lists if file.exists()), None)
-        if listed is None:
-            continue
+    for name, dataset, references in validation_objects(options.data, options.sets, options.limit):
         found = []
-        for reference in dataset.objects(listed, options.limit, 0):
+        for reference in references:
             scene = dataset.scene(reference.stem)
             truth = scene.truth(reference.value)
             predictor.set_image(scene.image, key=(name, reference.stem))
@@ -59,6 +54,16 @@ def main() -> None:
         rows.append(means)
         print(line(f"{name} | {len(found)}", means), flush=True)
     print(line("mean |", np.mean(rows, axis=0)))
+
+
+def validation_objects(data: Path, sets: Sequence[str], limit: int):
+    """Name, data set without its border band, and objects of each set that has a list of them."""
+    for name in sets:
+        dataset = replace(DataSet.open(data / name), band=BANDS.get(name, 0))
+        lists = [dataset.folder / file for file in ("val_objects.txt", "all.txt")]
+        listed = next((file for file in lists if file.exists()), None)
+        if listed is not None:
+            yield name, dataset, dataset.objects(listed, limit, 0)
 
 
 def score(predictor, prediction, clicks, truth, scene, how: Refinement) -> float:

@@ -82,7 +82,7 @@ def test_glances_find_small_things_in_a_large_view(predictor, nuclei, monkeypatc
     monkeypatch.setattr("napari_fctsfn.predict.windows.sides", lambda whole: [])
     assert with_glances > 0.75
     # without them it finds most by itself (docs/quality.md says what they gain on real views)
-    assert with_glances > quality()
+    assert with_glances > quality() > 0.65
 
 
 def test_a_known_size_helps_first_masks(predictor, nuclei):

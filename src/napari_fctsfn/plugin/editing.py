@@ -110,7 +110,8 @@ class Editing(Bench):
             self.observe(site)
             step = site.session.undo()
             self.after(site, step)
-            self.tell(travelled("Undone", step, site.session.current))
+            if said := travelled("Undone", step, site.session.current):
+                self.tell(said)
 
     def redo(self) -> None:
         """Do again what was taken back last."""
@@ -118,7 +119,8 @@ class Editing(Bench):
             self.observe(site)
             step = site.session.redo()
             self.after(site, step)
-            self.tell(travelled("Done again", step, site.session.current))
+            if said := travelled("Done again", step, site.session.current):
+                self.tell(said)
 
     def refine(self, refinement: Refinement) -> None:
         """Make masks in another way from now on, that of the current object in this slice too."""
