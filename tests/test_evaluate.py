@@ -610,6 +610,19 @@ def test_a_tiff_of_other_channels_is_read_as_a_png_is(
     assert np.array_equal(read_image(tmp_path / "p.tif"), expected)
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+def test_a_tiff_of_luma_and_chroma_is_read_as_its_colours(
+    tmp_path: Path, compression: str | None
+) -> None:
+    colours = np.zeros((32, 48, 3), np.uint8)
+    colours[:16], colours[16:] = (200, 30, 40), (10, 90, 220)
+    picture = pytest.importorskip("PIL.Image").fromarray(colours).convert("YCbCr")
+    picture.save(tmp_path / "p.tif", compression=compression)
+    found = read_image(tmp_path / "p.tif")
+    # libtiff and Pillow round differently
+    assert np.abs(found.astype(int) - colours).max() <= 3
+
+
 def test_cmyk_with_alpha_is_refused_in_a_sentence(tmp_path: Path) -> None:
     about = {"photometric": "separated", "extrasamples": ["unassalpha"]}
     tifffile.imwrite(tmp_path / "p.tif", np.zeros((20, 30, 5), np.uint8), **about)

@@ -13,7 +13,7 @@ from qtpy.QtTest import QTest
 from skimage.color import rgb2lab
 
 from napari_fctsfn.plugin import AnnotateDock
-from napari_fctsfn.plugin.layers import object_colors
+from napari_fctsfn.plugin.layers import camera_of, object_colors
 
 
 def three_objects(dock: AnnotateDock) -> np.ndarray:
@@ -55,6 +55,30 @@ def test_a_finished_object_is_taken_up_again(open_dock: Any) -> None:
     assert dock.annotator.site.labels.data[2, 30, 30] == 2
     dock.annotator.next_object()
     assert dock.annotator.session.current == 4
+
+
+def test_the_picture_moves_to_what_is_taken_up_only_where_it_is_out_of_view(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50))
+    three_objects(dock)
+    camera = camera_of(viewer)
+    # objects have rows 6 to 10, 16 to 20 and 26 to 30, columns 10 to 14
+    for (row, column), label, moved in (
+        ((20, 12), 2, False),
+        ((20, 20), 2, False),
+        ((20, 60), 2, True),
+        ((46, 12), 1, True),
+    ):
+        camera.zoom, camera.center = 30, (0, row, column)
+        viewer.screenshot(flash=False)
+        dock.annotator.take_up(label)
+        assert dock.wait_idle()
+        middle = (10.0 * label - 2, 12.0) if moved else (row, column)
+        assert camera.center[-2:] == pytest.approx(middle)
+    camera.center = (0, 20, 12)
+    viewer.screenshot(flash=False)
+    dock.objects.choose([1])
+    dock.objects.actions_of["Show"][0]()
+    assert camera.center[-2:] == pytest.approx((8, 12))
 
 
 def test_objects_are_merged_deleted_and_renumbered_and_all_of_it_undone(open_dock: Any) -> None:

@@ -11,7 +11,7 @@ from napari.layers import Labels
 from napari.utils.notifications import show_warning
 
 from napari_fctsfn.plugin.bench import Bench
-from napari_fctsfn.plugin.layers import camera_of
+from napari_fctsfn.plugin.layers import camera_of, shows
 from napari_fctsfn.plugin.looking import Looking
 from napari_fctsfn.plugin.masks import label_under_cursor, masks_of
 from napari_fctsfn.plugin.pointing import Pointing
@@ -163,7 +163,7 @@ class Editing(Bench):
         """Go on with an object that was finished before, by clicks on it: its own come back."""
         if self.do(lambda site: site.session.select(label)):
             self.use_tool("click")
-            self.jump(label)
+            self.jump(label, always=False)
 
     def take_up_pointed(self) -> None:
         """Go on with what the cursor points at: an object, or a mask of another tool."""
@@ -189,7 +189,7 @@ class Editing(Bench):
             if self.do(lambda site: site.session.select(label)):
                 self.use_tool("click")
                 if plane not in session.objects.get(label, {}):
-                    self.jump(label)
+                    self.jump(label, always=False)
             return
         shape = (layer.data[0] if layer.multiscale else layer.data).shape
         if plane is None:
@@ -249,8 +249,16 @@ class Editing(Bench):
             self.propagation.leave(self.session.objects)
             self.do(change)
 
-    def jump(self, label: int) -> None:
-        """Go to a slice in which an object is annotated, and look at its middle."""
+    def jump(self, label: int, always: bool = True) -> None:
+        """Go to a slice in which an object is annotated, and look at its middle.
+
+        Parameters
+        ----------
+        label : int
+            The object.
+        always : bool
+            Whether to move the picture also where it shows the whole object as it is.
+        """
         site = self.sound()
         planes = None if site is None else site.session.objects.get(label)
         if site is None or not planes:
@@ -258,7 +266,9 @@ class Editing(Bench):
         shown = self.source.plane()
         plane = shown if shown in planes else next(iter(planes))
         site.show(plane)
-        row, column, end_row, end_column = planes[plane].mask.box
+        row, column, end_row, end_column = box = planes[plane].mask.box
+        if not always and shows(site.labels, plane, box):
+            return
         middle = plane.point((row + end_row - 1) / 2, (column + end_column - 1) / 2)
         world = site.image.data_to_world(middle)
         camera_of(self.viewer).center = tuple(world[axis] for axis in plane.axes)

@@ -193,6 +193,22 @@ def camera_of(viewer: Viewer) -> Any:
     return getattr(viewer, "scene", viewer).camera
 
 
+def shows(layer: Layer, plane: Plane, box: tuple[int, int, int, int]) -> bool:
+    """Whether the canvas, as it was drawn last, shows a box of a layer's slice from end to end.
+
+    Parameters
+    ----------
+    layer : Layer
+        A layer that is no pyramid.
+    plane : Plane
+        The slice.
+    box : (int, int, int, int)
+        First row, first column, row after the last, column after the last.
+    """
+    (top, left), (bottom, right) = layer.corner_pixels[:, list(plane.axes)]
+    return bool(top <= box[0] and left <= box[1] and box[2] - 1 <= bottom and box[3] - 1 <= right)
+
+
 def slider_axis(viewer: Viewer, plane: Plane, shape: tuple[int, ...]) -> int | None:
     """The axis along which the annotator goes through the slices; None if there is no other.
 

@@ -33,6 +33,15 @@ _PLAIN = {"LA": "L", "PA": "L", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB"}
 _CONVERTED = (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB)
 """Colours of TIFF files that only Pillow turns into RGB."""
 
+_STORED = {
+    tifffile.COMPRESSION.NONE,
+    tifffile.COMPRESSION.LZW,
+    tifffile.COMPRESSION.ADOBE_DEFLATE,
+    tifffile.COMPRESSION.DEFLATE,
+    tifffile.COMPRESSION.PACKBITS,
+}
+"""Compressions that know nothing of colours; JPEG makes RGB of YCbCr itself."""
+
 _GREY_ALPHA = 2
 """So many samples in a pixel of a TIFF are grey and alpha."""
 
@@ -51,7 +60,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
     ----------
     path : path
         TIFF (any number of dimensions) or whatever imageio reads with Pillow (PNG, JPEG, BMP, ...),
-        of which the first frame is taken. CMYK is read as RGB, grey with alpha without its alpha.
+        of which the first frame is taken. CMYK and YCbCr are read as RGB, grey with alpha without its alpha.
 
     Returns
     -------
@@ -119,7 +128,9 @@ def tiff_axes(series: tifffile.TiffPageSeries) -> str:
 
 def is_converted(series: tifffile.TiffPageSeries) -> bool:
     """Whether the colours of a TIFF are no RGB, which `read_image` makes of them."""
-    return series.keyframe.photometric in _CONVERTED
+    page = series.keyframe
+    stored = page.photometric == tifffile.PHOTOMETRIC.YCBCR and page.compression in _STORED
+    return stored or page.photometric in _CONVERTED
 
 
 def write_tiff(path: Path, image: NDArray[Any]) -> None:
