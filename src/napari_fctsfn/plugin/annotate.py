@@ -174,7 +174,7 @@ class Annotator(Editing):
         if image is None or reason:
             show_warning(reason)
             return False
-        self.stop()
+        before = self._leave()
         self.source.watch(image)
         try:
             self.source.choose(channels)
@@ -189,6 +189,7 @@ class Annotator(Editing):
             journal,
             image,
             new_labels(image, channels=axis) if labels is None else labels,
+            before,
         )
         return True
 
@@ -203,7 +204,7 @@ class Annotator(Editing):
         if self.assistant.replayer is None:
             show_warning("The model is not loaded: wait until the dock says “Ready”.")
             return False
-        self.stop()
+        before = self._leave()
         self.source.watch(image)
         try:
             opened = reopen(image, folder)
@@ -212,13 +213,24 @@ class Annotator(Editing):
             return False
         seen = opened.session.channels
         labels = new_labels(image, opened.labels, None if seen is None else seen.axis)
-        self._begin(opened.session, opened.journal, image, labels)
+        self._begin(opened.session, opened.journal, image, labels, before)
         return True
 
+    def _leave(self) -> Image | None:
+        """End what is being annotated; return its image."""
+        before = None if self.site is None else self.site.image
+        self.stop()
+        return before
+
     def _begin(
-        self, session: Session, journal: Journal | None, image: Image, labels: Labels
+        self,
+        session: Session,
+        journal: Journal | None,
+        image: Image,
+        labels: Labels,
+        before: Image | None,
     ) -> None:
-        """Set everything up around a session."""
+        """Set everything up around a session, after that of another image perhaps."""
         attach(labels, image, journal)
         self.source.channels = session.channels
         site = self.site = Site(
@@ -239,6 +251,7 @@ class Annotator(Editing):
         for layer in site.prompts.layers:
             layer.mode = "add"
         self.activate(site.prompts.positive)
+        self.reveal(site, before)
         self.warming.later()
 
     def stop(self) -> None:

@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Labels
+from napari.layers import Image, Labels
 from napari.utils.notifications import show_warning
 
 from napari_fctsfn.plugin.bench import Bench
-from napari_fctsfn.plugin.layers import camera_of, shows
+from napari_fctsfn.plugin.keeping import image_of
+from napari_fctsfn.plugin.layers import blended, camera_of, covers, fit, shows
 from napari_fctsfn.plugin.looking import Looking
 from napari_fctsfn.plugin.masks import label_under_cursor, masks_of
 from napari_fctsfn.plugin.pointing import Pointing
@@ -84,6 +85,40 @@ class Editing(Bench):
             self.shaping.choose_polarity(positive)
         elif (site := self.sound()) is not None:
             self.activate(site.prompts.positive if positive else site.prompts.negative)
+
+    def activate(self, layer: Any) -> None:
+        """Let the annotator add to one of the prompt layers; see `reveal` for coming back to it."""
+        active = self.viewer.layers.selection.active
+        super().activate(layer)
+        elsewhere = isinstance(active, Image) and not self.looking.owns(active)
+        if self.site is not None and elsewhere and active is not self.site.image:
+            self.reveal(self.site, active)
+
+    def reveal(self, site: Site, before: Image | None) -> None:
+        """Let the annotator see the image that is annotated, when another one was there before.
+
+        Images that cover it are hidden, and so are masks of other images, but of those that are
+        blended with it, as channels are; the view is fitted if it is elsewhere.
+        """
+        image, viewer = site.image, self.viewer
+        image.visible = site.labels.visible = True
+        others = [
+            layer
+            for layer in viewer.layers
+            if isinstance(layer, Image) and layer is not image and not self.looking.owns(layer)
+        ]
+        together = {"", image.name, *(layer.name for layer in others if blended(layer))}
+        for layer in viewer.layers:
+            if isinstance(layer, Labels) and image_of(layer) not in together:
+                layer.visible = False
+        over = [layer for layer in others if covers(layer, viewer, image)]
+        for layer in over:
+            layer.visible = False
+        if over:
+            names = ", ".join(f"“{layer.name}”" for layer in over)
+            self.tell(f"Hidden, since it lay over “{image.name}”: {names}. The layer list shows it.")
+        if before is not None:
+            fit(self.viewer, image, before)
 
     def switch_polarity(self) -> None:
         """Click the other kind from now on."""

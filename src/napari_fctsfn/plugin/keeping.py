@@ -52,6 +52,11 @@ def annotated(image: Image | None, labels: Iterable[Labels]) -> Labels | None:
     return None
 
 
+def image_of(labels: Labels) -> str:
+    """Name of the image that some labels were annotated on; empty if they were not."""
+    return str(labels.metadata.get(_IMAGE, ""))
+
+
 def left_behind(image: Image | None, labels: Iterable[Labels]) -> list[Path]:
     """The sessions that may be of this image and that none of some labels has, newest first."""
     if image is None:

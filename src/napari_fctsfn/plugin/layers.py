@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,9 @@ TRANSFORMS = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_
 
 _BRUSHES = 20
 """A new layer's brush goes at least so often into the shorter side of the picture."""
+
+_COVERING = ("opaque", "translucent", "translucent_no_depth")
+"""Blendings of images that nothing is seen through."""
 
 THICK_POINTS = 16
 """Points clicked in any channel are so near to the middle of all that every channel shows them."""
@@ -191,6 +195,26 @@ def shown_plane(
 def camera_of(viewer: Viewer) -> Any:
     """The viewer's camera, which since napari 0.9 is its scene's."""
     return getattr(viewer, "scene", viewer).camera
+
+
+def blended(image: Image) -> bool:
+    """Whether an image is seen together with those behind it."""
+    return image.visible and (image.blending not in _COVERING or image.opacity < 1)
+
+
+def covers(image: Image, viewer: Viewer, other: Image) -> bool:
+    """Whether an image hides another one behind it."""
+    in_front = viewer.layers.index(image) > viewer.layers.index(other)
+    return image.visible and not blended(image) and in_front
+
+
+def fit(viewer: Viewer, image: Image, before: Image) -> None:
+    """Fit the view to an image that is not where the one before was; in the 3-D view nothing."""
+    old, new = (np.asarray(layer.extent.world)[:, -2:] for layer in (before, image))
+    if viewer.dims.ndisplay == 2 and not np.allclose(old, new):
+        # older napari fits to all layers
+        alone = "layers" in signature(viewer.reset_view).parameters
+        viewer.reset_view(**({"layers": [image]} if alone else {}))
 
 
 def shows(layer: Layer, plane: Plane, box: tuple[int, int, int, int]) -> bool:
