@@ -279,7 +279,9 @@ def test_objects_are_exported_with_names(
 
         assert (zarr.open_group(path, mode="r")["0"][...] == labels).all()
     elif kind == "coco":
-        found = json.loads(path.read_text())["annotations"]
+        document = json.loads(path.read_text())
+        assert document["images"][0]["file_name"] == dock.annotator.site.image.name
+        found = document["annotations"]
         assert [(a["object"], a["name"]) for a in found] == [(1, "first"), (2, ""), (3, "")]
     else:
         rows = list(csv.DictReader(io.StringIO(path.read_text())))

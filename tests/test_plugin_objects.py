@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 from in_window import cells, click, grey, notified
+from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QIcon
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QInputDialog
 from skimage.color import rgb2lab
 
 from napari_fctsfn.plugin import AnnotateDock
 from napari_fctsfn.plugin.layers import camera_of, object_colors
+from napari_fctsfn.plugin.prompts import NEGATIVE_COLOR, POSITIVE_COLOR
 
 
 def three_objects(dock: AnnotateDock) -> np.ndarray:
@@ -114,7 +117,7 @@ def test_undo_and_redo_say_what_the_picture_does_not_show(open_dock: Any) -> Non
     dock.objects.choose([2, 3])
     for action, said in (
         ("Merge", "the merging of objects 2 and 3"),
-        ("Protect", "a note on objects 2 and 3"),
+        ("Protect", "a name, class or mark of objects 2 and 3"),
         ("Delete", "the deletion of objects 2 and 3"),
     ):
         dock.objects.choose([2, 3])
@@ -274,19 +277,50 @@ DICHROMATS = [
 
 @pytest.mark.parametrize("vision", [np.eye(3), *map(np.array, DICHROMATS)])
 def test_every_kind_of_colour_vision_tells_objects_apart(vision: np.ndarray) -> None:
-    shown = np.asarray(object_colors().colors)[1:, :3]
+    objects = np.asarray(object_colors().colors)[1:, :3]
+    clicks = [transform_color(color)[0][:3] for color in (POSITIVE_COLOR, NEGATIVE_COLOR)]
+    shown = np.concatenate([objects, clicks])
     linear = np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
     seen = np.clip(linear @ vision.T, 0, 1)
     encoded = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
     lab = rgb2lab(encoded[None])[0]
     difference = np.linalg.norm(lab[:, None] - lab, axis=-1)
-    assert len(lab) == 14
-    assert difference[~np.eye(len(lab), dtype=bool)].min() > 11
+    assert len(objects) == 14
+    # of objects from each other and from clicks, and more of those that follow each other
+    assert difference[~np.eye(len(lab), dtype=bool)].min() > 16
+    assert difference[range(14), [*range(1, 14), 0]].min() > 30
 
 
 def test_proposals_have_the_colours_that_they_will_have_as_objects() -> None:
     as_objects = object_colors().map(np.arange(40, 60))
     assert np.array_equal(object_colors(40).map(np.arange(1, 21)), as_objects)
+
+
+def test_many_objects_get_a_class_at_once(open_dock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, dock = open_dock(grey(40, 50))
+    three_objects(dock)
+    dock.annotator.describe([2], category="cell")
+    asked = []
+
+    def answer(_parent: Any, _title: str, text: str, known: list[str], place: int) -> Any:
+        asked.append((text, known, place))
+        return " nucleus ", len(asked) != 2
+
+    monkeypatch.setattr(QInputDialog, "getItem", answer)
+    choose = dock.objects.actions_of["Class…"][0]
+    for labels in ([1, 3], [2], [2]):
+        dock.objects.choose(labels)
+        choose()
+    assert asked == [
+        ("Class of 2 objects:", ["cell"], -1),
+        ("Class of 1 object:", ["cell", "nucleus"], 0),  # cancelled
+        ("Class of 1 object:", ["cell", "nucleus"], 0),
+    ]
+    assert [row[2] for row in cells(dock)] == ["nucleus"] * 3
+    dock.annotator.undo()
+    assert [row[2] for row in cells(dock)] == ["nucleus", "cell", "nucleus"]
+    dock.annotator.undo()
+    assert [row[2] for row in cells(dock)] == ["", "cell", ""]
 
 
 def test_objects_get_colours_and_are_hidden(open_dock: Any) -> None:

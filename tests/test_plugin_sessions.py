@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,7 @@ def test_the_next_image_is_the_next_file_that_is_not_annotated(
     open_dock: Any, tmp_path: Path
 ) -> None:
     viewer, dock = open_dock(grey(40, 50), start=False)
+    assert not dock.next_file_button.isVisibleTo(dock)
     with notified("was not opened from a file"):
         assert not dock.next_image()
     for number in range(4):
@@ -199,13 +201,18 @@ def test_the_next_image_is_the_next_file_that_is_not_annotated(
     (image,) = viewer.open(str(tmp_path / "cells0.tif"), plugin="napari")
     dock.image.choose(image)
     dock.labels.choose(None)
-    dock.act("next_image")
+    assert dock.next_file_button.isVisibleTo(dock)
+    dock.next_file_button.click()
     assert dock.wait_idle()
     assert dock.annotator.site.image.source.path == str(tmp_path / "cells1.tif")
     assert not image.visible
     # the session of a file of another name and the same shape is not offered
     assert not dock.reopening.last_button.isVisibleTo(dock)
     click(dock, 20, 20)
+    dock.export_button.export("coco", tmp_path / "cells1.json")
+    assert dock.wait_idle()
+    document = json.loads((tmp_path / "cells1.json").read_text())
+    assert [each["file_name"] for each in document["images"]] == ["cells1.tif"]
     assert dock.next_image()  # not the second, which has a session
     assert dock.wait_idle()
     assert dock.annotator.site.image.source.path == str(tmp_path / "cells3.tif")

@@ -289,6 +289,53 @@ def test_what_is_annotated_meanwhile_is_not_offered_until_that_is_undone(open_do
     assert len(np.unique(labels[30:41, 15:26])) == 2
 
 
+def test_undo_brings_back_what_was_rejected_last_before_it_takes_a_step_back(
+    open_dock: Any,
+) -> None:
+    _, dock = open_dock(squares())
+    click(dock, 10, 10)
+    finding, before = dock.annotator.finding, dock.annotator.site.labels.data.copy()
+    finding.start()
+    assert dock.wait_idle()
+    shown = finding.layer.data.copy()
+    for number in (0, 2, 0):
+        finding.toggle(number)
+    assert finding.rejected == {2}
+    for left in ({0, 2}, {0}, set()):
+        dock.undo_button.click()
+        assert finding.rejected == left
+    assert np.array_equal(finding.layer.data, shown)
+    assert np.array_equal(dock.annotator.site.labels.data, before)
+    finding.toggle(1)
+    finding.reject()
+    # nothing of it is left: this is the click
+    dock.annotator.undo()
+    assert dock.wait_idle()
+    assert not dock.annotator.site.labels.data.any()
+
+
+@pytest.mark.parametrize(("classes", "theirs"), [(("axon", "axon"), "axon"), (("axon", ""), "")])
+def test_accepted_objects_have_the_class_that_all_of_the_slice_have(
+    open_dock: Any, classes: tuple[str, str], theirs: str
+) -> None:
+    _, dock = open_dock(squares())
+    annotator = dock.annotator
+    for number, (category, place) in enumerate(zip(classes, ((10, 10), (10, 60)), strict=True), 1):
+        click(dock, *place)
+        annotator.describe([number], category=category)
+        annotator.next_object()
+    annotator.finding.start()
+    assert dock.wait_idle()
+    annotator.finding.accept()
+    assert dock.wait_idle()
+    session = annotator.session
+    found = sorted(set(session.objects) - {1, 2})
+    assert found
+    assert {session.note(number).category for number in found} == {theirs}
+    annotator.undo()
+    assert {session.note(number).category for number in found} == {""}
+
+
 def test_one_model_does_all_of_a_search(open_dock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from conftest import SquarePredictor
 

@@ -290,6 +290,11 @@ class Annotator(Editing):
         for emitter, callback in self._connections:
             emitter.disconnect(callback)
 
+    def undo(self) -> None:
+        """Take back the last step; while proposals are shown, a rejection of one before it."""
+        if not self.finding.take_back():
+            super().undo()
+
     def propagate(self, direction: Direction) -> None:
         """Follow the current object through the slices, until it is done, unsure or cancelled."""
         self.propagation.start(direction)

@@ -107,6 +107,10 @@ class AnnotateDock(Docked):
         self.tools, self.refine = ToolRow(self.annotator), RefineBox(self.annotator)
         self.objects = ObjectTable(self.annotator)
         self.export_button = ExportButton(self.annotator)
+        self.next_file_button = QPushButton("Next image")
+        self.next_file_button.setToolTip(
+            "Open the next file of the image's folder that is not annotated yet, and start on it"
+        )
         self.keys_button = QPushButton("Keys…")
         self.keys_button.setToolTip("See and choose the keys of everything the dock can do")
         self.follow_button = QPushButton("Propagate")
@@ -285,6 +289,7 @@ class AnnotateDock(Docked):
         column.addWidget(self.objects, 1)
         last = QHBoxLayout()
         last.addWidget(self.export_button)
+        last.addWidget(self.next_file_button)
         last.addWidget(self.keys_button)
         column.addLayout(last)
         outer = QVBoxLayout(self)
@@ -335,6 +340,7 @@ class AnnotateDock(Docked):
         self.grow_button.clicked.connect(lambda: annotator.size_mask(larger=True))
         self.shrink_button.clicked.connect(lambda: annotator.size_mask(larger=False))
         self.next_button.clicked.connect(annotator.next_object)
+        self.next_file_button.clicked.connect(self.next_image)
         self.keys_button.clicked.connect(self.choose_keys)
         self.undo_button.clicked.connect(annotator.undo)
         self.redo_button.clicked.connect(annotator.redo)
@@ -373,6 +379,8 @@ class AnnotateDock(Docked):
         self.channels.offer(self.image.layer)
         for widget in (self.channels_label, self.channels):
             widget.setVisible(self.channels.useful)
+        file = self.image.layer is not None and bool(self.image.layer.source.path)
+        self.next_file_button.setVisible(file)
         self.annotator.preview(self.image.layer)
         self._refresh()
 

@@ -116,7 +116,9 @@ class Editing(Bench):
             layer.visible = False
         if over:
             names = ", ".join(f"“{layer.name}”" for layer in over)
-            self.tell(f"Hidden, since it lay over “{image.name}”: {names}. The layer list shows it.")
+            self.tell(
+                f"Hidden, since it lay over “{image.name}”: {names}. The layer list shows it."
+            )
         if before is not None:
             fit(self.viewer, image, before)
 

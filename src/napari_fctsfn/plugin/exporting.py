@@ -147,7 +147,7 @@ def _about(site: Site) -> formats.About:
     names, classes, origin = site.session.told()
     units = {str(unit) for unit in layer.units}
     return formats.About(
-        site.image.name,
+        Path(site.image.source.path or site.image.name).name,
         tuple(float(size) for size in layer.scale),
         units.pop() if len(units) == 1 else "pixel",
         names,

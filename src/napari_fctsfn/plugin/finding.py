@@ -138,6 +138,7 @@ class Finding:
         self.rejected: set[int] = set()
         self.annotated: set[int] = set()
         self.layer: Labels | None = None
+        self._toggled: list[int] = []
         self._compared: tuple[int, int] | None = None
         bench.changed.connect(self._on_changed)
 
@@ -206,7 +207,7 @@ class Finding:
         if self.search is not None:
             self._bench.told = ""
         self.search, self.under_way = None, False
-        self.rejected, self.annotated = set(), set()
+        self.rejected, self.annotated, self._toggled = set(), set(), []
         bench, layer, self.layer = self._bench, self.layer, None
         if layer is not None and layer in bench.viewer.layers:
             clicked_on = bench.viewer.layers.selection.active == layer
@@ -250,8 +251,8 @@ class Finding:
         self.under_way = False
         if self.offered:
             self._bench.tell(
-                f"{how}Click on those proposals that are wrong, then press Accept; drop all with "
-                f"Reject."
+                f"{how}Click on those proposals that are wrong (Undo brings them back), then press "
+                f"Accept; drop all with Reject."
             )
         else:
             self.reject()
@@ -312,6 +313,17 @@ class Finding:
 
     def toggle(self, number: int) -> None:
         """Reject a proposal, or no longer."""
+        self._toggled.append(number)
+        self._change(number)
+
+    def take_back(self) -> bool:
+        """Undo the last `toggle`; return whether there was one."""
+        if not self._toggled:
+            return False
+        self._change(self._toggled.pop())
+        return True
+
+    def _change(self, number: int) -> None:
         self.rejected ^= {number}
         self._show()
         self._bench.changed.emit()

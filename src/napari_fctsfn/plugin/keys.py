@@ -62,6 +62,7 @@ ACTIONS = {
     "reviewed": Action("Mark the chosen objects as reviewed, or not"),
     "protect": Action("Protect the chosen objects, or not"),
     "hide": Action("Hide the chosen objects, or show them"),
+    "classify": Action("Give the chosen objects a class"),
     "colour": Action("Colour the chosen objects"),
     "renumber": Action("Number all objects without gaps"),
     "export_ome_tiff": Action("Export as OME-TIFF"),

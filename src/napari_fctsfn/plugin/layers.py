@@ -91,17 +91,18 @@ def piece_transforms(layer: Layer, begin: tuple[float, ...]) -> dict[str, Any]:
     return {"affine": affine, "units": layer.units, "axis_labels": layer.axis_labels}
 
 
-_HUES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#f0e442", "#cc79a7")
-"""Of Okabe and Ito; neighbours in number are far apart in lightness too."""
-
-_SHADES = ("#00507d", "#f0c566", "#80ceb9", "#a04600", "#abdaf4", "#f9f4b3", "#8f5575")
-"""The same hues lighter or somewhat darker, so that the smallest difference between any two of all
-fourteen is large for every kind of colour vision."""
+_COLORS = (
+    *("#009e73", "#f0e442", "#cc79a7", "#783c1e", "#9669ff", "#00ffe1", "#5a2dc3"),
+    *("#d55e00", "#56b4e9", "#e1004b", "#96005a", "#a5b469", "#9600ff", "#c3ffb4"),
+)
+"""Of Okabe and Ito those that clicks do not have, and nine more that are far from these, from the
+clicks' and from each other for every kind of colour vision; neighbours in number are far apart in
+lightness too."""
 
 
 def object_colors(first: int = 1) -> CyclicLabelColormap:
     """Colours of objects, anew for every layer; the first has that of the object `first`."""
-    colors = np.array([transform_color(color)[0] for color in (*_HUES, *_SHADES)])
+    colors = np.array([transform_color(color)[0] for color in _COLORS])
     cycle = np.roll(colors, 1 - first, axis=0)
     return CyclicLabelColormap(colors=np.concatenate([np.zeros((1, 4)), cycle]), name="objects")
 

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QColorDialog,
     QHBoxLayout,
     QHeaderView,
+    QInputDialog,
     QMenu,
     QTableView,
     QToolButton,
@@ -116,6 +117,7 @@ _NAMED = {
     "reviewed": "Reviewed",
     "protect": "Protect",
     "hide": "Hide",
+    "classify": "Class…",
     "colour": "Colour…",
 }
 """Entries of the menu that are actions of their own for keys and commands, by their names there."""
@@ -281,6 +283,7 @@ class ObjectTable(QWidget):
             "Reviewed": (lambda: self._toggle("reviewed"), "Mark as reviewed, or not"),
             "Protect": (lambda: self._toggle("protected"), "Close to changes, or open again"),
             "Hide": (lambda: self._toggle("hidden"), "Hide, or show again"),
+            "Class…": (self._classify, "Give all chosen objects a class"),
             "Colour…": (self._color, "Choose a colour"),
             "Renumber": (annotator.renumber, "Number all objects from 1 without gaps"),
             "Delete all": (
@@ -393,6 +396,17 @@ class ObjectTable(QWidget):
         if chosen := self._some():
             new = not getattr(notes[chosen[0]], state)
             self._annotator.describe(chosen, **{state: new})
+
+    def _classify(self) -> None:
+        notes = {row.label: row.note for row in self.model.rows}
+        if chosen := self._some():
+            known = sorted({note.category for note in notes.values()} - {""})
+            first = notes[chosen[0]].category
+            place = known.index(first) if first else -1
+            what = f"Class of {len(chosen)} object{'' if len(chosen) == 1 else 's'}:"
+            name, agreed = QInputDialog.getItem(self, "Class", what, known, place)
+            if agreed:
+                self._annotator.describe(chosen, category=name.strip())
 
     def _color(self) -> None:
         if chosen := self._some():

@@ -24,11 +24,14 @@ _OPERATIONS: dict[OperationKind, str] = {
     "delete": "the deletion of {}",
     "merge": "the merging of {}",
     "renumber": "the renumbering",
-    "describe": "a note on {}",
+    "describe": "a name, class or mark of {}",
     "propagate": "the propagation of {}",
     "adopt": "the mask taken up as {}",
     "accept": "the proposals accepted as {}",
 }
+
+_MANY = 3
+"""After more clicks on the background than this a box is worth a try."""
 
 
 def status(annotator: Annotator) -> str:
@@ -190,7 +193,7 @@ def _next_click(site: Site, plane: Plane | None) -> str:
         return (
             f"The last click is on object {there}, which is finished and keeps its pixels. Undo "
             f"it, or press {native('take_up_pointed')} with the mouse over object {there} to "
-            f"correct that one."
+            f"correct that one. What lies within it needs a labels layer of its own."
         )
     annotation = session.objects.get(session.current, {}).get(plane)
     if not clicks.positive and (annotation is None or annotation.mask.empty):
@@ -199,7 +202,7 @@ def _next_click(site: Site, plane: Plane | None) -> str:
             f"too ({_switch()} switches Object and Background)."
         )
     boxed = annotation is not None and annotation.box is not None
-    if len(clicks.negative) > 2 and not clicks[-1].positive and not boxed:
+    if len(clicks.negative) > _MANY and not clicks[-1].positive and not boxed:
         return (
             "If background clicks do not help, take them back and draw a Box around the object: it "
             "may be a part of what the network took."

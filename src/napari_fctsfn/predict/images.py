@@ -60,7 +60,8 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[Any]:
     ----------
     path : path
         TIFF (any number of dimensions) or whatever imageio reads with Pillow (PNG, JPEG, BMP, ...),
-        of which the first frame is taken. CMYK and YCbCr are read as RGB, grey with alpha without its alpha.
+        of which the first frame is taken. CMYK and YCbCr are read as RGB, grey with alpha without
+        its alpha.
 
     Returns
     -------

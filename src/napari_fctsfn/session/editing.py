@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -234,6 +235,8 @@ class ObjectEditing(Ledger):
     ) -> tuple[Patch, ...]:
         """Make objects of what was found by one click each, as one step.
 
+        A class that all objects of the slice have is theirs too.
+
         Parameters
         ----------
         plane : Plane
@@ -275,8 +278,16 @@ class ObjectEditing(Ledger):
         numbers = [edit.label for edit in edits]
         if not numbers:
             return ()
+        classes = {self.note(n).category for n, planes in self.objects.items() if plane in planes}
+        before = {number: self.note(number) for number in numbers}
+        notes = [
+            NoteEdit(number, note, replace(note, category=category))
+            for category in (classes if len(classes) == 1 else ())
+            for number, note in before.items()
+            if category not in ("", note.category)
+        ]
         self.label_in_use(max(numbers))
-        return self._operate("accept", numbers, edits, patches=tuple(patches))
+        return self._operate("accept", numbers, edits, notes, tuple(patches))
 
     def _placed(
         self,
