@@ -55,6 +55,23 @@ def test_going_over_to_an_image_shows_it_and_its_masks_alone(open_dock: Any) -> 
     assert dock.annotator.site.image.name == "first"
 
 
+def test_a_slice_and_a_stack_are_gone_over_to_and_drawn_on(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(40, 50), grey(3, 400, 500, seed=1), start=False)
+    for layer, name in zip(viewer.layers, ("slice", "stack"), strict=True):
+        layer.name = name
+    go_over(viewer, dock, "slice")
+    for name, middle in (("stack", (199.5, 249.5)), ("slice", (19.5, 24.5))):
+        go_over(viewer, dock, name)
+        assert camera_of(viewer).center[-2:] == pytest.approx(middle)
+    viewer.layers["stack"].visible = True
+    viewer.layers.selection.active = viewer.layers["stack"]
+    dock.annotator.use_tool("box")
+    assert dock.wait_idle()
+    assert dock.annotator.tool == "box"
+    assert not viewer.layers["stack"].visible
+    assert camera_of(viewer).center[-2:] == pytest.approx((19.5, 24.5))
+
+
 def test_images_of_one_place_keep_the_view(open_dock: Any) -> None:
     viewer, dock = open_dock(grey(40, 50))
     viewer.add_image(grey(40, 50, seed=1), name="second")

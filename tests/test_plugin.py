@@ -311,6 +311,7 @@ def test_a_box_is_named_where_background_clicks_may_not_help(open_dock: Any) -> 
     click(dock, 10, 12)
     click(dock, 20, 30, positive=False)
     click(dock, 25, 30, positive=False)
+    click(dock, 28, 30, positive=False)
     assert "Box" not in dock.hint.text()
     click(dock, 30, 30, positive=False)
     assert "draw a Box around the object" in dock.hint.text()
@@ -359,6 +360,12 @@ def test_another_image_opened_in_a_session_is_not_yet_annotated(open_dock: Any) 
         go_on()
         assert dock.wait_idle()
         assert dock.image.layer == ours
+        assert not other.visible
+        assert f"Hidden, since it lay over “{ours.name}”: “other”" in dock.hint.text()
+        assert dock.status.text().startswith("Object 1")
+        other.visible = True
+        assert dock.annotator.polarity is True
+        dock.annotator.changed.emit()
         assert dock.status.text().startswith(f"“{ours.name}” · Object 1")
         viewer.layers.selection.active = other
         assert dock.wait_idle()

@@ -87,12 +87,16 @@ class Editing(Bench):
             self.activate(site.prompts.positive if positive else site.prompts.negative)
 
     def activate(self, layer: Any) -> None:
-        """Let the annotator add to one of the prompt layers; see `reveal` for coming back to it."""
-        active = self.viewer.layers.selection.active
+        """Let the annotator add to one of the prompt layers."""
+        self.come_back()
         super().activate(layer)
-        elsewhere = isinstance(active, Image) and not self.looking.owns(active)
-        if self.site is not None and elsewhere and active is not self.site.image:
-            self.reveal(self.site, active)
+
+    def come_back(self) -> None:
+        """Show the image that is annotated again where another one is the active layer."""
+        active, site = self.viewer.layers.selection.active, self.site
+        another = isinstance(active, Image) and not self.looking.owns(active)
+        if site is not None and another and active != site.image:
+            self.reveal(site, active)
 
     def reveal(self, site: Site, before: Image | None) -> None:
         """Let the annotator see the image that is annotated, when another one was there before.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +23,9 @@ TRANSFORMS = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_
 
 _BRUSHES = 20
 """A new layer's brush goes at least so often into the shorter side of the picture."""
+
+_FILLED = 0.95
+"""Part of the canvas that an image fills, as when napari opens it."""
 
 _COVERING = ("opaque", "translucent", "translucent_no_depth")
 """Blendings of images that nothing is seen through."""
@@ -212,10 +214,14 @@ def covers(image: Image, viewer: Viewer, other: Image) -> bool:
 def fit(viewer: Viewer, image: Image, before: Image) -> None:
     """Fit the view to an image that is not where the one before was; in the 3-D view nothing."""
     old, new = (np.asarray(layer.extent.world)[:, -2:] for layer in (before, image))
-    if viewer.dims.ndisplay == 2 and not np.allclose(old, new):
-        # older napari fits to all layers
-        alone = "layers" in signature(viewer.reset_view).parameters
-        viewer.reset_view(**({"layers": [image]} if alone else {}))
+    if viewer.dims.ndisplay != 2 or np.allclose(old, new):
+        return
+    viewer.reset_view()
+    # that fits all layers, and those of older napari cannot be told from one
+    if (canvas := getattr(viewer, "canvas", None)) is not None:
+        camera, sides = camera_of(viewer), np.maximum(new[1] - new[0], 1e-9)
+        camera.center = (0.0, *new.mean(axis=0).tolist())
+        camera.zoom = _FILLED * float(min(np.array(canvas.size) / sides))
 
 
 def shows(layer: Layer, plane: Plane, box: tuple[int, int, int, int]) -> bool:

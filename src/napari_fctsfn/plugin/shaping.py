@@ -93,6 +93,7 @@ class Shaping:
         bench, layer = self._bench, self.layer
         if layer is None or (site := bench.sound()) is None:
             return
+        bench.come_back()
         if layer not in bench.viewer.layers:
             bench.viewer.add_layer(layer)
         self.follow(site.labels)
