@@ -14,7 +14,7 @@ from napari_fctsfn.plugin.prompts import NEGATIVE_COLOR, POSITIVE_COLOR
 from napari_fctsfn.session import SessionError, box_clicks, clip_box, scribble_clicks
 
 if TYPE_CHECKING:
-    from napari_fctsfn.plugin.bench import Bench
+    from napari_fctsfn.plugin.editing import Editing
 
 Tool = Literal["click", "box", "scribble"]
 """What the annotator prompts with."""
@@ -31,7 +31,7 @@ class Shaping:
 
     Parameters
     ----------
-    bench : Bench
+    bench : Editing
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Shaping:
         Whether the next scribble is on the object.
     """
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Editing) -> None:
         self._bench = bench
         self.layer: Shapes | None = None
         self.positive = True
