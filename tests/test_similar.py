@@ -306,6 +306,18 @@ def test_undo_brings_back_what_was_rejected_last_before_it_takes_a_step_back(
         assert finding.rejected == left
     assert np.array_equal(finding.layer.data, shown)
     assert np.array_equal(dock.annotator.site.labels.data, before)
+    # what was done after a rejection is taken back before it
+    finding.toggle(1)
+    click(dock, 12, 12)
+    finding.toggle(2)
+    dock.undo_button.click()
+    assert finding.rejected == {1}
+    dock.undo_button.click()
+    assert dock.wait_idle()
+    assert finding.rejected == {1}
+    assert np.array_equal(dock.annotator.site.labels.data, before)
+    dock.undo_button.click()
+    assert not finding.rejected
     finding.toggle(1)
     finding.reject()
     # nothing of it is left: this is the click

@@ -138,7 +138,7 @@ class Finding:
         self.rejected: set[int] = set()
         self.annotated: set[int] = set()
         self.layer: Labels | None = None
-        self._toggled: list[int] = []
+        self._toggled: list[tuple[int, object]] = []
         self._compared: tuple[int, int] | None = None
         bench.changed.connect(self._on_changed)
 
@@ -313,15 +313,20 @@ class Finding:
 
     def toggle(self, number: int) -> None:
         """Reject a proposal, or no longer."""
-        self._toggled.append(number)
+        self._toggled.append((number, self._newest()))
         self._change(number)
 
     def take_back(self) -> bool:
-        """Undo the last `toggle`; return whether there was one."""
-        if not self._toggled:
+        """Undo the last `toggle`; return whether there was one after the session's last step."""
+        if not self._toggled or self._toggled[-1][1] is not self._newest():
             return False
-        self._change(self._toggled.pop())
+        number, _ = self._toggled.pop()
+        self._change(number)
         return True
+
+    def _newest(self) -> object:
+        """The session's last step."""
+        return None if self.search is None else self.search.site.session.history.newest
 
     def _change(self, number: int) -> None:
         self.rejected ^= {number}

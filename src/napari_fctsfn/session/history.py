@@ -155,6 +155,11 @@ class History:
         """Whether there is something to do again."""
         return bool(self._undone)
 
+    @property
+    def newest(self) -> Command | Intent | None:
+        """What `undo` would take back; None if there is nothing."""
+        return next((entries[-1] for entries in (self.pending, self._done) if entries), None)
+
     def ask(self, intent: Intent) -> None:
         """Append what the annotator asked for; what was undone before is gone."""
         self._undone.clear()
