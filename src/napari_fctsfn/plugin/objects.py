@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import (  # type: ignore[attr-defined]
     QAbstractTableModel,
     QModelIndex,
+    QSize,
     Qt,
     Signal,
 )
@@ -227,6 +228,10 @@ class _View(QTableView):
     """A table in which the Delete key means something."""
 
     delete_pressed = Signal()
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """No higher than it must be: a column that scrolls makes room for all that is asked for."""
+        return QSize(super().sizeHint().width(), self.minimumHeight())
 
     def keyPressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
         """Tell of the Delete key."""
