@@ -539,6 +539,20 @@ def test_the_dock_leaves_torch_to_the_background() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_all_of_the_dock_fits_into_a_window_of_700_rows(
+    make_napari_viewer_proxy: Any, predictor: Any, qtbot: Any
+) -> None:
+    viewer = make_napari_viewer_proxy(show=True)
+    viewer.window.resize(1100, 700)
+    viewer.add_image(grey(40, 50))
+    _, dock = viewer.window.add_plugin_dock_widget("napari-fctsfn", "Annotate")
+    assert dock.wait_idle(20_000)
+    assert dock.start()
+    last = dock.export_button
+    qtbot.waitUntil(lambda: dock.rect().contains(last.mapTo(dock, last.rect().bottomRight())))
+    dock.release()
+
+
 @pytest.mark.parametrize("zoomed", [False, True])
 def test_a_fitted_view_is_fitted_to_what_the_dock_leaves_of_the_window(
     make_napari_viewer_proxy: Any, predictor: Any, qtbot: Any, zoomed: bool

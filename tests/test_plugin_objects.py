@@ -275,20 +275,32 @@ DICHROMATS = [
 ]
 
 
-@pytest.mark.parametrize("vision", [np.eye(3), *map(np.array, DICHROMATS)])
-def test_every_kind_of_colour_vision_tells_objects_apart(vision: np.ndarray) -> None:
-    objects = np.asarray(object_colors().colors)[1:, :3]
-    clicks = [transform_color(color)[0][:3] for color in (POSITIVE_COLOR, NEGATIVE_COLOR)]
-    shown = np.concatenate([objects, clicks])
+def apart(shown: np.ndarray, vision: np.ndarray) -> np.ndarray:
+    """CIELAB distances of colours from each other, as somebody sees them."""
     linear = np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
     seen = np.clip(linear @ vision.T, 0, 1)
     encoded = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
     lab = rgb2lab(encoded[None])[0]
-    difference = np.linalg.norm(lab[:, None] - lab, axis=-1)
+    return np.linalg.norm(lab[:, None] - lab, axis=-1) + 1000 * np.eye(len(lab))
+
+
+@pytest.mark.parametrize("vision", [np.eye(3), *map(np.array, DICHROMATS)])
+def test_every_kind_of_colour_vision_tells_objects_apart(vision: np.ndarray) -> None:
+    objects = np.asarray(object_colors().colors)[1:, :3]
+    clicks = [transform_color(color)[0][:3] for color in (POSITIVE_COLOR, NEGATIVE_COLOR)]
+    difference = apart(np.concatenate([objects, clicks]), vision)
     assert len(objects) == 14
     # of objects from each other and from clicks, and more of those that follow each other
-    assert difference[~np.eye(len(lab), dtype=bool)].min() > 16
+    assert difference.min() > 16
     assert difference[range(14), [*range(1, 14), 0]].min() > 30
+
+
+def test_the_first_objects_are_told_apart_over_something_bright_too(open_dock: Any) -> None:
+    _, dock = open_dock(grey(40, 50))
+    objects = np.asarray(object_colors().colors)[1:9, :3]
+    opacity = dock.annotator.site.labels.opacity
+    for below in (0.1, 0.5, 0.95):
+        assert apart(opacity * objects + (1 - opacity) * below, np.eye(3)).min() > 30
 
 
 def test_proposals_have_the_colours_that_they_will_have_as_objects() -> None:

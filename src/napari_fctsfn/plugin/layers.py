@@ -94,12 +94,12 @@ def piece_transforms(layer: Layer, begin: tuple[float, ...]) -> dict[str, Any]:
 
 
 _COLORS = (
-    *("#009e73", "#f0e442", "#cc79a7", "#783c1e", "#9669ff", "#00ffe1", "#5a2dc3"),
-    *("#d55e00", "#56b4e9", "#e1004b", "#96005a", "#a5b469", "#9600ff", "#c3ffb4"),
+    *("#009e73", "#f0e442", "#d55e00", "#9600ff", "#cc79a7", "#e1004b", "#9669ff", "#56b4e9"),
+    *("#a5b469", "#00ffe1", "#783c1e", "#5a2dc3", "#96005a", "#c3ffb4"),
 )
 """Of Okabe and Ito those that clicks do not have, and nine more that are far from these, from the
-clicks' and from each other for every kind of colour vision; neighbours in number are far apart in
-lightness too."""
+clicks' and from each other for every kind of colour vision; neighbours in number are farther apart
+still, and so are the first eight, also where they are laid over something bright."""
 
 
 def object_colors(first: int = 1) -> CyclicLabelColormap:
