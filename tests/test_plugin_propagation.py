@@ -173,18 +173,35 @@ def test_the_doubtful_slices_are_gone_through_the_farthest_from_clicks_first(
     click(dock, 2, 20, 25)
     dock.annotator.propagate("both")
     assert dock.wait_idle()
-    visited = []
-    for _ in range(3):
+    # from end to end of what is left, then the middle of the widest gap
+    for slice_, away in ((6, "4 slices"), (0, "2 slices"), (4, "2 slices"), (1, "1 slice")):
         dock.doubt_button.click()
-        visited.append(viewer.dims.current_step[0])
-    assert visited == [6, 5, 0]
-    assert "slice 0" in dock.hint.text()
-    click(dock, 6, 20, 25)
-    for _ in range(3):
+        assert viewer.dims.current_step[0] == slice_
+        assert f"slice {slice_} is {away} from any that you clicked in" in dock.hint.text()
+    click(dock, 1, 20, 25)
+    for slice_ in (3, 5):
         dock.doubt_button.click()
-    assert viewer.dims.current_step[0] == 3
+        assert viewer.dims.current_step[0] == slice_
     dock.doubt_button.click()
     assert "looked at every slice" in dock.hint.text()
+
+
+def test_what_is_propagated_anew_is_to_be_looked_at_anew(open_dock: Any) -> None:
+    viewer, dock = open_dock(grey(7, 40, 50))
+    viewer.dims.set_point(0, 2)
+    click(dock, 2, 20, 25)
+    for direction, shown in (("both", [6, 0]), ("up", [6, 4])):
+        dock.annotator.propagate(direction)
+        assert dock.wait_idle()
+        visited = []
+        for _ in shown:
+            dock.doubt_button.click()
+            visited.append(viewer.dims.current_step[0])
+        assert visited == shown
+        for _ in range(2):
+            dock.annotator.undo()
+        viewer.dims.set_point(0, 2)
+        click(dock, 2, 20, 25)
 
 
 def test_a_propagation_needs_a_mask_and_somewhere_to_go(open_dock: Any) -> None:

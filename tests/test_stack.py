@@ -370,15 +370,24 @@ def test_bad_input_is_said_in_a_line(
 
 
 @given(
-    found=st.sets(st.integers(0, 30), max_size=12), clicked=st.sets(st.integers(0, 30), max_size=4)
+    found=st.sets(st.integers(0, 30), max_size=12), known=st.sets(st.integers(0, 30), max_size=4)
 )
-def test_the_slices_farthest_from_any_click_are_looked_at_first(found, clicked):
-    queue = worst_first(found, clicked)
-    inside = found | clicked
-    assert set(queue) == set(range(min(inside), max(inside) + 1)) - clicked if inside else not queue
-    if clicked:
-        away = [min(abs(z - k) for k in clicked) for z in queue]
+def test_the_slices_farthest_from_any_known_are_looked_at_first(found, known):
+    queue = worst_first(found, known)
+    inside = found | known
+    assert set(queue) == set(range(min(inside), max(inside) + 1)) - known if inside else not queue
+    if known:
+        away = [min(abs(z - k) for k in known) for z in queue]
         assert away == sorted(away, reverse=True)
+
+
+@given(length=st.integers(2, 60), clicked=st.integers(0, 59))
+def test_a_few_slices_looked_at_leave_none_far_from_all_of_them(length, clicked):
+    known = {clicked % length}
+    for _ in range(8):
+        known |= set(worst_first(range(length), known)[:1])
+    # two ends, then gaps are halved: six more of at most 59 slices leave gaps of 16 at most
+    assert all(min(abs(z - k) for k in known) <= 8 for z in range(length))
 
 
 def seen(probability: np.ndarray) -> Prediction:

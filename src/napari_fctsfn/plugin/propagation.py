@@ -93,19 +93,24 @@ class Propagation:
             for index in range(session.shape[axis])
             if (annotation := planes.get(plane.at(axis, index))) and not annotation.mask.empty
         }
-        clicked = {index for index, annotation in along.items() if len(annotation.clicks)}
-        queue = [plane.at(axis, index) for index in worst_first(along, clicked)]
         seen = self._looked_at[1] if self._looked_at[0] == label else set()
-        left = [each for each in queue if each not in seen]
+        known = {index for index, annotation in along.items() if len(annotation.clicks)}
+        within = range(min(along, default=0), max(along, default=-1) + 1)
+        known |= {index for index in within if plane.at(axis, index) in seen}
+        left = worst_first(along, known)
         if not left:
             self._looked_at = (label, set())
             bench.tell(f"Object {label}: you have looked at every slice without a click.")
             return
-        self._looked_at = (label, seen | {left[0]})
-        site.show(left[0])
+        there = plane.at(axis, left[0])
+        self._looked_at = (label, seen | {there})
+        site.show(there)
+        away = min((abs(left[0] - index) for index in known), default=0)
+        slices = f"{away} slice{'' if away == 1 else 's'}"
+        how = f" is {slices} from any that you clicked in or were shown" if away else ""
         bench.tell(
-            f"Object {label}, slice {left[0].index[axis]}: of those left the farthest from your "
-            f"clicks. Click where its mask is wrong; {len(left) - 1} more to look at."
+            f"Object {label}, slice {left[0]}{how}. Click where its mask is wrong; {len(left) - 1} "
+            f"more to look at."
         )
 
     def cancel(self) -> None:
@@ -186,6 +191,8 @@ class Propagation:
             if not bench.do(lambda _: _propagate(following, masks)):
                 bench.tell(f"Object {following.label}: what was found is not kept.")
                 return
+            # masks that were looked at are found anew, too
+            self._looked_at = (0, set())
             said += " Undo takes them back."
         if following.stop is not None:
             site.show(following.stop)

@@ -141,6 +141,7 @@ class FineTuneDock(Docked):
     def _more(self) -> QToolButton:
         button = QToolButton()
         button.setText("Add …")
+        button.setStyleSheet("QToolButton { padding-right: 14px; }")  # room for the arrow
         button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(button)
         menu.addAction("a session …", self._ask_session)
