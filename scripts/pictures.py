@@ -1,4 +1,4 @@
-"""Make the pictures of the docks for the documentation anew.
+"""Make the pictures of the docks, and of what single clicks give, for the documentation anew.
 
     scripts/with-display.sh .venv/bin/python scripts/pictures.py docs/images [NAME ...]
 
@@ -16,10 +16,17 @@ from typing import Any
 import imageio.v3 as iio
 import napari
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 from qtpy.QtWidgets import QApplication
 from skimage.measure import regionprops
 from superqt import QCollapsible
+
+from napari_fctsfn import Click, Clicks, Predictor
+from napari_fctsfn.plugin import samples
+from napari_fctsfn.plugin.layers import object_colors
+from napari_fctsfn.plugin.prompts import POSITIVE_COLOR
+from napari_fctsfn.train.finetune.replay import measuring_objects
 
 _LABELS = Path(__file__).parents[1] / "tests/data/nuclei_labels.png"
 _COLORS = 192
@@ -32,6 +39,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*", help="of the pictures; all if not given")
     options = parser.parse_args()
+    if not options.names or "one-click" in options.names:
+        _one_click(options.folder / "one-click.jpg")
     for name, size, kind, act in (
         ("annotate", (1280, 860), "Annotate", _annotate),
         ("objects", (1050, 780), "Annotate", _objects),
@@ -54,6 +63,52 @@ def main() -> None:
         act(viewer, dock)
         _save(viewer, options.folder / f"{name}.png")
         viewer.close()
+
+
+_CLICKED = {
+    "nuclei, fluorescence": (
+        (140, 256, 30, 205),
+        ((173, 151), (190, 55), (190, 87), (219, 60), (239, 105), (250, 132), (211, 145)),
+    ),
+    "nuclei, stained": (
+        (45, 185, 60, 280),
+        ((100, 76), (73, 194), (102, 168), (160, 234), (108, 260), (125, 107), (134, 257)),
+    ),
+    "chloroplasts, electron microscope": (
+        (60, 300, 120, 480),
+        ((255, 175), (140, 255), (95, 385), (220, 420), (245, 355)),
+    ),
+    "neuron, bright field": ((60, 410, 200, 640), ((164, 488),)),
+    "cat, photograph": ((0, 300, 0, 451), ((160, 240),)),
+}
+"""Bundled pictures, the part that is shown (rows, then columns), and the places that are clicked
+on, each once."""
+
+
+def _one_click(path: Path) -> None:
+    """What a single click on each of some things gives, whatever it is."""
+    nuclei, stained, chloroplasts, cat = (
+        make()[0][0]
+        for make in (samples.nuclei, samples.stained_nuclei, samples.chloroplasts, samples.cat)
+    )
+    (neuron,) = (each.image for each in measuring_objects()[0] if each.name == "neuron")
+    pictures = (nuclei, stained, chloroplasts, neuron, cat)
+    predictor = Predictor.from_pretrained()
+    colors = object_colors().colors[1:]
+    figure = Figure(figsize=(13, 2.1), layout="constrained")
+    panels = figure.subplots(1, len(_CLICKED))
+    for panel, picture, (title, clicked) in zip(panels, pictures, _CLICKED.items(), strict=True):
+        (top, bottom, left, right), places = clicked
+        predictor.set_image(picture)
+        panel.imshow(picture, cmap="gray")
+        for color, (row, column) in zip(colors, places, strict=False):
+            found = predictor.predict(Clicks([Click(row, column)])).full_mask()
+            panel.contour(found, [0.5], colors=[color], linewidths=1.5)
+            panel.plot(column, row, "o", color=POSITIVE_COLOR, mec="white", ms=4)
+        panel.set(xlim=(left, right), ylim=(bottom, top))
+        panel.set_title(title, fontsize=9)
+        panel.set_axis_off()
+    figure.savefig(path, dpi=110, pil_kwargs={"quality": 88})
 
 
 def _click(dock: Any, *point: float, positive: bool = True) -> None:
