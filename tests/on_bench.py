@@ -29,6 +29,7 @@ from napari_fctsfn.session import (
     open_session,
     scribble_clicks,
 )
+from napari_fctsfn.session.refinement import USUAL
 
 SHAPE = (3, 24, 20)
 RANGE = Normalisation(0.0, 1.0)
@@ -230,7 +231,7 @@ def operate(bench: Bench, action: str, plane: Plane, row: int, column: int) -> N
         patches = session.renumber(bench.labels_of)
     elif action == "accept":
         found = found_bars(plane, column % 3, row % 4, column % 9)
-        patches = session.accept(plane, found, bench.labels_of, "disk", 3.0)
+        patches = session.accept(plane, found, bench.labels_of, "disk", 3.0, USUAL)
     else:
         patches = given_bars(session, action, bench, plane, row, column)
     for patch in patches:

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QApplication
 from napari_fctsfn.models import resolve_model
 from napari_fctsfn.plugin.shelf.effort import running_means
 from napari_fctsfn.session.effort import efforts
+from napari_fctsfn.session.refinement import USUAL
 
 
 def test_clicks_of_each_object_are_counted_slice_by_slice(
@@ -43,7 +44,7 @@ def test_clicks_of_each_object_are_counted_slice_by_slice(
     from napari_fctsfn.clicks import Click
 
     dock.annotator.do(
-        lambda s: session.accept(plane, [(Click(16, 41), mask)], s.labels_of, "square", 4.0)
+        lambda s: session.accept(plane, [(Click(16, 41), mask)], s.labels_of, "square", 4.0, USUAL)
     )
     (sessions / "no session").mkdir()
     found = efforts(sessions)

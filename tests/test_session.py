@@ -22,6 +22,7 @@ from napari_fctsfn.session import (
     rebuild,
 )
 from napari_fctsfn.session.masks import Mask
+from napari_fctsfn.session.refinement import USUAL
 
 
 def test_a_mask_of_another_tool_becomes_an_object_that_clicks_correct() -> None:
@@ -118,7 +119,7 @@ def test_what_was_found_becomes_objects_in_one_step() -> None:
     found = [(Click(5, 12), masks[0]), (Click(13, 3), masks[1]), (Click(17, 11), masks[2])]
     # of what was annotated since it was found nothing is left, or a rind that nobody means
     found[1:1] = [(Click(5, 5), meanwhile), (Click(5, 6), binary_dilation(meanwhile))]
-    for patch in bench.session.accept(Z0, found, bench.labels_of, "disk", 4.0):
+    for patch in bench.session.accept(Z0, found, bench.labels_of, "disk", 4.0, USUAL):
         bench.write(patch)
     assert sorted(bench.session.objects) == [1, 2, 3, 4]
     for label, mask in enumerate(masks, 2):
@@ -130,7 +131,7 @@ def test_what_was_found_becomes_objects_in_one_step() -> None:
     assert bench.undo()
     assert bench.undo()
     assert bench.state() == before
-    assert bench.session.accept(Z0, [], bench.labels_of, "disk", 4.0) == ()
+    assert bench.session.accept(Z0, [], bench.labels_of, "disk", 4.0, USUAL) == ()
     assert bench.session.history.can_redo  # nothing found is no step
 
 

@@ -416,7 +416,9 @@ def finish(planned: Plan, entries: Sequence[Entry], seconds: float) -> Summary:
     with replace_file(folder / SUMMARY) as temporary:
         temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     with replace_file(folder / PAGE) as temporary:
-        temporary.write_text(page(planned.job, ordered), encoding="utf-8")
+        # names of files need not be UTF-8
+        shown = page(planned.job, ordered).encode("utf-8", "backslashreplace")
+        temporary.write_bytes(shown)
     return summary
 
 

@@ -140,7 +140,8 @@ class Entry:
 
     def line(self) -> str:
         """As it stands in the manifest."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        # names of files need not be UTF-8
+        return json.dumps(asdict(self))
 
 
 def task_key(task: Task) -> str:

@@ -274,6 +274,7 @@ class Annotator(Editing):
         if self.site is not None:
             self.site.add_missing()
             if (site := self.sound()) is not None:
+                self.observe(site)
                 self.activate(site.prompts.positive)
 
     def close(self) -> None:

@@ -150,6 +150,7 @@ class Editing(Bench):
         if (site := self.sound()) is not None:
             self.observe(site)
             step = site.session.undo()
+            self.propagation.lose(step)
             self.after(site, step)
             if said := travelled("Undone", step, site.session.current):
                 self.tell(said)
@@ -159,6 +160,7 @@ class Editing(Bench):
         if (site := self.sound()) is not None:
             self.observe(site)
             step = site.session.redo()
+            self.propagation.lose(step)
             self.after(site, step)
             if said := travelled("Done again", step, site.session.current):
                 self.tell(said)
@@ -243,7 +245,7 @@ class Editing(Bench):
         elif not (masks := masks_of(layer, label, plane.axes)):
             show_warning(f"“{layer.name}” has no pixel of label {label}: pick one of its masks.")
         else:
-            ours = layer is site.labels or label > session.highest
+            ours = layer is site.labels or session.highest < label <= session.capacity
             number = label if ours else session.highest + 1
             if self.do(lambda s: s.session.adopt(number, masks, s.labels_of)):
                 self.use_tool("click")
@@ -312,7 +314,9 @@ class Editing(Bench):
             return
         middle = plane.point((row + end_row - 1) / 2, (column + end_column - 1) / 2)
         world = site.image.data_to_world(middle)
-        camera_of(self.viewer).center = tuple(world[axis] for axis in plane.axes)
+        offset = self.viewer.dims.ndim - len(world)
+        shown = self.viewer.dims.displayed[-2:]
+        camera_of(self.viewer).center = tuple(world[axis - offset] for axis in shown)
 
     def color(self, label: int) -> tuple[float, float, float, float]:
         """The colour of a label, red, green, blue and alpha, 0..1; black if it has none."""

@@ -48,6 +48,8 @@ class Search:
         How far it is with the windows, then with the places.
     unit : str
         Which of the two.
+    refinement : Refinement
+        How the masks are made: as it was set when the search began.
 
     Raises
     ------
@@ -66,6 +68,7 @@ class Search:
         if not masks:
             raise ValueError("there is no object in this slice yet: click on a few first")
         self._masks, self._taken = masks, labels != 0
+        self.refinement = session.refinement
         boxes = [mask.box for mask in masks]
         self.extent = float(np.median([max(b[2] - b[0], b[3] - b[1]) for b in boxes]))
         self.proposals: list[Proposal] = []
@@ -105,7 +108,7 @@ class Search:
         predictor.set_image(self._piece.read(), self._piece.normalisation, key=self._piece.key)
         if self._steps is None:
             usual = replace(predictor.settings, extent=self.extent)
-            settings = self.site.session.refinement.applied(usual)
+            settings = self.refinement.applied(usual)
             accepted = [Region(mask.inner(), mask.box) for mask in self._masks]
             self._steps = find_similar(predictor, accepted, self._taken, settings)
         return next(self._steps, None)
@@ -190,8 +193,8 @@ class Finding:
         offered = self.offered
         # one mask of the whole slice at a time
         found = ((each.click, _full(each, shape)) for each in offered)
-        model, extent = search.model, search.extent
-        if bench.do(lambda s: s.session.accept(search.plane, found, s.labels_of, model, extent)):
+        how = search.model, search.extent, search.refinement
+        if bench.do(lambda s: s.session.accept(search.plane, found, s.labels_of, *how)):
             self.reject()
             current = site.session.current
             further = (

@@ -12,13 +12,14 @@ from napari.utils.notifications import show_error, show_warning
 from napari_fctsfn.plugin.following import Following
 from napari_fctsfn.plugin.layers import slider_axis
 from napari_fctsfn.session import SessionError
+from napari_fctsfn.session.history import Operation
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from napari_fctsfn.plugin.bench import Bench
-    from napari_fctsfn.session import Patch, Plane
+    from napari_fctsfn.session import Patch, Plane, Step
     from napari_fctsfn.stack import Direction
 
 
@@ -122,6 +123,15 @@ class Propagation:
         """End it as `cancel` does if it follows one of some objects, which become others."""
         if self.following is not None and self.following.label in labels:
             self.cancel()
+
+    def lose(self, step: Step | None) -> None:
+        """End it without what it has found, where Undo or Redo changed the object it follows."""
+        following = self.following if self._ended is None else self._ended[0]
+        action = None if step is None else step.action
+        if following is None or not isinstance(action, Operation):
+            return
+        if action.kind == "renumber" or following.label in action.labels:
+            self.following, self._ended = None, None
 
     def forget(self) -> None:
         """End it with the session: what it has found is written at last."""

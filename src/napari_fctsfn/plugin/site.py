@@ -20,11 +20,12 @@ from napari_fctsfn.plugin.layers import (
 )
 from napari_fctsfn.plugin.prompts import Prompts
 from napari_fctsfn.plugin.strokes import by_slice, spans
+from napari_fctsfn.session import Plane
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-    from napari_fctsfn.session import Journal, Patch, Plane, Session
+    from napari_fctsfn.session import Journal, Patch, Session
 
 
 _COLORS_AHEAD = 256
@@ -99,7 +100,7 @@ class Site:
         self.journal = journal
         self._viewer = viewer
         self._painted, self._replaced = painted, replaced
-        self._writing = False
+        self._writing = self._hearing = False
         self._strokes: dict[Plane, list[list[np.ndarray]]] = {}
         self.image = image
         self.labels = labels
@@ -257,7 +258,17 @@ class Site:
         return ""
 
     def strokes(self) -> Iterator[tuple[Plane, np.ndarray, np.ndarray]]:
-        """Slices in which somebody has painted at once, their labels before and now; told once."""
+        """Slices in which somebody has painted at once, their labels before and now; told once.
+
+        Of a stroke that is under way what is painted so far is told, as one of its own: whatever
+        is written next would end it unheard.
+        """
+        self._hearing = True
+        try:
+            with self.labels.block_history():
+                pass
+        finally:
+            self._hearing = False
         strokes, self._strokes = self._strokes, {}
         for plane, parts in strokes.items():
             now = self.labels_of(plane)
@@ -277,17 +288,24 @@ class Site:
                     (row, end_row), (column, end_column) = (touched[axis] for axis in axes)
                     self.session.painted((row, column, end_row, end_column))
                 self._note_stroke(atom, touched, axes)
-            self._painted()
+            if not self._hearing:
+                self._painted()
 
     def _note_stroke(
         self, atom: Any, touched: list[tuple[int, int]], axes: tuple[int, int] | None
     ) -> None:
-        """Note a stroke that goes through slices, or was made where none is shown."""
+        """Note a stroke that is not in the slice that is observed alone, or not seen in time."""
+        if self.labels.data.shape != self.session.shape:
+            return
         last = len(touched) - 2, len(touched) - 1
         through = axes is None or any(
             end - first > 1 for axis, (first, end) in enumerate(touched) if axis not in axes
         )
-        for plane, *pixels in by_slice(atom, axes or last) if through else ():
+        if not (through or self._hearing or self.problem()):
+            shown = Plane.through([first for first, _ in touched], axes or last)
+            if self.session.watches(shown):
+                return
+        for plane, *pixels in by_slice(atom, axes or last):
             self._strokes.setdefault(plane, []).append(pixels)
 
     def _on_data(self, _event: Any) -> None:

@@ -92,6 +92,8 @@ def travelled(how: str, step: Step | None, current: int) -> str:
 
 def _objects(labels: Sequence[int]) -> str:
     """A few objects by their numbers, many by how many they are."""
+    if not labels:
+        return "no object"
     if len(labels) == 1:
         return f"object {labels[0]}"
     if len(labels) > 4:

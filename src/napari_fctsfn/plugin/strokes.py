@@ -53,6 +53,9 @@ def by_slice(
         old = np.broadcast_to(atom[1], np.broadcast_shapes(*map(np.shape, index)))
     old = np.ravel(old)
     hidden = [axis for axis in range(len(places)) if axis not in axes]
+    if not hidden:
+        yield Plane((None, None)), places[axes[0]], places[axes[1]], old
+        return
     slices, which = np.unique([places[axis] for axis in hidden], axis=1, return_inverse=True)
     for number, at in enumerate(slices.T):
         own = np.ravel(which) == number

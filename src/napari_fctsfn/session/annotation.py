@@ -81,6 +81,12 @@ class Note:
     protected: bool = False
     hidden: bool = False
 
+    def __post_init__(self) -> None:
+        # what is pasted may hold half a character, which no file can hold
+        for field in ("name", "category", "color"):
+            text = getattr(self, field).encode("utf-8", "replace").decode("utf-8")
+            object.__setattr__(self, field, text)
+
 
 @dataclass(frozen=True, slots=True)
 class Replay:

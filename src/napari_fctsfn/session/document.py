@@ -21,7 +21,7 @@ from napari_fctsfn.session.history import (
     Select,
 )
 from napari_fctsfn.session.identity import ImageIdentity
-from napari_fctsfn.session.ledger import Entry, SessionError
+from napari_fctsfn.session.ledger import Entry, SessionError, Way
 from napari_fctsfn.session.masks import Mask
 from napari_fctsfn.session.patch import Change, Patch
 from napari_fctsfn.session.plane import Plane
@@ -104,7 +104,7 @@ class _Patch(_Part):
 class _Travel(_Part):
     """A step back or forth."""
 
-    do: Literal["undo", "redo"]
+    do: Way
 
 
 class _Record(_Part):

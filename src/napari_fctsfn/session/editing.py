@@ -15,6 +15,7 @@ from napari_fctsfn.session.ledger import LabelsOf, Ledger, SessionError
 from napari_fctsfn.session.masks import Mask, part_of
 from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.plane import Plane
+from napari_fctsfn.session.refinement import Refinement
 
 
 class ObjectEditing(Ledger):
@@ -145,6 +146,8 @@ class ObjectEditing(Ledger):
         if self.current not in {*present, *others}:
             # it has nothing yet, and its number may now be that of another one
             current = next(free, current)
+        if not (edits or notes) and current == self.current:
+            return ()
         return self._operate("renumber", list(new), edits, notes, patches, current)
 
     def propagate(
@@ -163,7 +166,8 @@ class ObjectEditing(Ledger):
         Returns
         -------
         tuple of Patch
-            What to write.
+            What to write. Pixels that the object has in slices along other axes, in which somebody
+            has clicked or painted, stay as they are.
 
         Raises
         ------
@@ -172,10 +176,16 @@ class ObjectEditing(Ledger):
         """
         self._check_open([label])
         self._check_settled()
+        known = self._objects.get(label, {})
+        sections = [plane for plane, annotation in known.items() if not annotation.followed]
         edits, patches = [], []
-        for plane, mask in masks.items():
+        for plane, found in masks.items():
+            mask = found.copy()
+            for section in sections:
+                if section.axes != plane.axes and (line := plane.crossing(section)) is not None:
+                    mask[line] = labels_of(plane)[line] == label
             own, patch = self._placed(label, plane, mask, labels_of, Clicks())
-            before = self._objects.get(label, {}).get(plane)
+            before = known.get(plane)
             clicks = Clicks() if before is None else before.clicks
             after = Annotation(clicks, own, own, len(clicks), model, followed=not clicks)
             edits.append(Edit(label, plane, before, after))
@@ -232,6 +242,7 @@ class ObjectEditing(Ledger):
         labels_of: LabelsOf,
         model: str,
         extent: float,
+        refinement: Refinement,
     ) -> tuple[Patch, ...]:
         """Make objects of what was found by one click each, as one step.
 
@@ -248,6 +259,8 @@ class ObjectEditing(Ledger):
             SHA-256 of the model file.
         extent : float
             Longest side of objects like these, which the first look at each was told.
+        refinement : Refinement
+            How the masks were made.
 
         Returns
         -------
@@ -271,7 +284,7 @@ class ObjectEditing(Ledger):
             own, patch = self._placed(label, plane, mask, labels_of, clicks)
             if own.empty:
                 continue
-            after = Annotation(clicks, own, model=model, refinement=self.refinement, extent=extent)
+            after = Annotation(clicks, own, model=model, refinement=refinement, extent=extent)
             edits.append(Edit(label, plane, None, after))
             patches += patch
             label += 1

@@ -37,7 +37,10 @@ Labels = NDArray[np.integer[Any]]
 LabelsOf = Callable[[Plane], Labels]
 """Gives the labels of a slice as they are, shape (rows, columns)."""
 
-Entry = Command | Literal["undo", "redo"]
+Way = Literal["undo", "redo", "take back"]
+"""A step back, forth, or back for good."""
+
+Entry = Command | Way
 """What a journal holds: something done, or a step back or forth."""
 
 
@@ -188,7 +191,8 @@ class Ledger:
             self.history.forget_undone()
             self._do(entry)
             return entry.patches
-        step = self.undo() if entry == "undo" else self.redo()
+        ways = {"undo": self.undo, "redo": self.redo, "take back": self.take_back}
+        step = ways[entry]()
         return () if step is None else step.patches
 
     def observe(self, plane: Plane, labels: Labels) -> set[int]:
@@ -284,6 +288,10 @@ class Ledger:
         if box is not None:
             self._painted = [union([*self._painted, box])]
 
+    def watches(self, plane: Plane) -> bool:
+        """Whether a slice is the one that was observed last."""
+        return self._seen is not None and self._seen[0] == plane
+
     def label_in_use(self, label: int) -> None:
         """Note that somebody else uses a label, so that no new object gets it."""
         self._highest = max(self._highest, label)
@@ -293,7 +301,7 @@ class Ledger:
 
         It cannot be done again.
         """
-        return self._travel("undo", self.history.take_back())
+        return self._travel("take back", self.history.take_back())
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -458,10 +466,10 @@ class Ledger:
     def _grow(self, plane: Plane, label: int, box: Box) -> None:
         self._reach[plane, label] = union([self._reach.get((plane, label), box), box])
 
-    def _travel(self, way: Literal["undo", "redo"], entry: Command | Intent | None) -> Step | None:
+    def _travel(self, way: Way, entry: Command | Intent | None) -> Step | None:
         if entry is None:
             return None
-        back = way == "undo"
+        back = way != "redo"
         action = entry.action if isinstance(entry, Command) else entry
         if not isinstance(entry, Command):
             if isinstance(action, Select):
@@ -479,14 +487,14 @@ class Ledger:
 
     def _wrote(self, patches: Iterable[Patch]) -> None:
         """Keep what was seen in step with what our own patches do to it."""
+        if self._seen is None:
+            return
+        plane, labels = self._seen
         for patch in patches:
-            if self._seen is None:
-                return
-            plane, labels = self._seen
             if plane == patch.plane:
                 patch.apply(labels)
             elif plane.axes != patch.plane.axes:
-                self._seen = None
+                patch.apply_across(plane, labels)
 
 
 def _copy(labels: Labels) -> Labels:

@@ -37,9 +37,9 @@ def part_of(array: NDArray[Any], box: Box) -> NDArray[Any]:
     return array[box[0] : box[2], box[1] : box[3]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Mask:
-    """A binary mask of a slice; equal masks compare equal.
+    """A binary mask of a slice; equal masks compare equal, whichever zlib has packed them.
 
     Parameters
     ----------
@@ -86,6 +86,17 @@ class Mask:
         piece = np.zeros((int(rows.max()) - row + 1, int(columns.max()) - column + 1), dtype=bool)
         piece[rows - row, columns - column] = True
         return cls.of(piece, shape, (row, column))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same mask of a slice of the same shape."""
+        if not isinstance(other, Mask):
+            return NotImplemented
+        if (self.shape, self.box) != (other.shape, other.box):
+            return False
+        return self.bits == other.bits or np.array_equal(self.inner(), other.inner())
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.box))
 
     @property
     def empty(self) -> bool:

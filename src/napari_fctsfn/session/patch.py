@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from napari_fctsfn.session.masks import Box, Mask
 from napari_fctsfn.session.plane import Plane
 
+LARGEST = 2**31 - 1
+"""Of the labels of objects; napari shows none beyond 32 bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -52,7 +55,8 @@ class Patch:
         plane : Plane
             The slice.
         before, after : array of int, shape (rows, columns)
-            Its labels, or those of a part of it.
+            Its labels, or those of a part of it. What cannot be the label of an object, below 0 or
+            above `LARGEST`, counts as background.
         origin : (int, int)
             Row and column at which the part begins.
         shape : (int, int), optional
@@ -63,8 +67,13 @@ class Patch:
         if changed.size == 0:
             return None
         rows, columns = np.divmod(changed, before.shape[1])
+        old, new = (_possible(labels[rows, columns]) for labels in (before, after))
+        differ = old != new
+        if not differ.any():
+            return None
+        rows, columns = rows[differ], columns[differ]
         # one number for each pair: labels take 31 bits
-        pairs = before[rows, columns].astype(np.int64) << 32 | after[rows, columns].astype(np.int64)
+        pairs = old[differ] << 32 | new[differ]
         kinds, which, counts = np.unique(pairs, return_inverse=True, return_counts=True)
         order = np.argsort(which, kind="stable")
         groups = np.split(order, np.cumsum(counts)[:-1])
@@ -134,3 +143,28 @@ class Patch:
         """Write the patch into the labels of its slice, shape (rows, columns), in place."""
         for rows, columns, value in self.writes(labels):
             labels[rows, columns] = value
+
+    def apply_across(self, plane: Plane, labels: NDArray[np.integer]) -> None:
+        """Write what of the patch lies in a slice along other axes.
+
+        Parameters
+        ----------
+        plane : Plane
+            The other slice.
+        labels : array of int, shape (rows, columns)
+            Its labels; changed in place, with pixels left out as in `writes`.
+        """
+        for change in self.changes:
+            at = self.plane.indices(*change.pixels.pixels())
+            there = np.ones(at[0].shape, dtype=bool)
+            for places, index in zip(at, plane.index, strict=True):
+                if index is not None:
+                    there &= places == index
+            rows, columns = (at[axis][there] for axis in plane.axes)
+            ours = labels[rows, columns] == change.old
+            labels[rows[ours], columns[ours]] = change.new
+
+
+def _possible(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Labels of pixels, with 0 for those that no object can have."""
+    return np.where((labels < 0) | (labels > LARGEST), 0, labels).astype(np.int64)

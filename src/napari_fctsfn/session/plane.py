@@ -68,6 +68,23 @@ class Plane:
         rows, columns = (axis for axis, i in enumerate(self.index) if i is None)
         return rows, columns
 
+    def crossing(self, other: Plane) -> tuple[int | slice, int | slice] | None:
+        """Rows and columns that another slice of the same array has of this one.
+
+        Returns
+        -------
+        (int or slice, int or slice) or None
+            An index of arrays of shape (rows, columns); None if they have no pixel in common.
+        """
+        pairs = zip(self.index, other.index, strict=True)
+        if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+            return None
+        rows, columns = (other.index[axis] for axis in self.axes)
+        return (
+            slice(None) if rows is None else rows,
+            slice(None) if columns is None else columns,
+        )
+
     @property
     def key(self) -> tuple[int | slice, ...]:
         """Index that takes the slice out of the array, as a view where the array allows it."""

@@ -10,8 +10,8 @@ def worst_first(found: Collection[int], known: Collection[int]) -> list[int]:
 
     The farther a slice is from the nearest that was clicked in, the worse its mask is: measured on
     propagated stacks this finds worse slices than the model's own certainty or the overlap of
-    neighbouring masks (docs/quality.md). One that was looked at and left is as good as clicked in,
-    so that whoever asks again after each goes from end to end, then to the middle of the widest gap.
+    neighbouring masks (docs/quality.md). One that was looked at and left is as good as clicked in:
+    whoever asks again after each goes from end to end, then to the middle of the widest gap.
 
     Parameters
     ----------
