@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import random
 import signal
 import subprocess
@@ -214,6 +215,17 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(folder, model):
     output = run(a_job(model))
     assert f"{12 - done} done" in output or f"{13 - done} done" in output
     assert contents() == contents("whole")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are bytes on POSIX alone")
+def test_names_that_are_no_utf_8_are_done_like_any(folder, model):
+    odd = os.fsdecode(b"b\xff")
+    for ending in (".png", "_clicks.json"):
+        (folder / "images" / f"p1{ending}").rename(folder / "images" / f"{odd}{ending}")
+    assert "3 done, 0 done before" in run(a_job(model))
+    assert f"{odd}_labels.tif" in contents()
+    assert r"b\udcff" in Path("out/index.html").read_text(encoding="utf-8")
+    assert "0 done, 3 done before" in run(a_job(model))
 
 
 def test_a_torn_line_of_the_manifest_is_no_obstacle(folder, model):

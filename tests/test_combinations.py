@@ -276,3 +276,33 @@ def test_renumbering_what_is_numbered_is_no_step(open_dock: Any) -> None:
     assert len(list(dock.annotator.session.history)) == 1
     dock.annotator.undo()
     assert not dock.annotator.session.objects
+
+
+def test_what_naparis_own_undo_did_is_kept_when_the_slider_moves(open_dock: Any) -> None:
+    viewer, dock = open_dock(STACK)
+    site = dock.annotator.site
+    viewer.dims.set_point(0, 5)
+    assert dock.wait_idle()
+    labels = brush(viewer, site)
+    labels.paint((5, 8, 8), 7)
+    assert dock.wait_idle()
+    labels.undo()
+    viewer.dims.set_point(0, 6)
+    assert dock.wait_idle()
+    assert same_in_the_journal(site, 7) == 0
+
+
+def test_a_damaged_journal_that_was_set_aside_stays_when_the_session_is_closed(
+    open_dock: Any,
+) -> None:
+    _, dock = open_dock(grey(60, 80))
+    annotator = dock.annotator
+    click(dock, 10, 10)
+    image, folder = annotator.site.image, annotator.site.journal.folder
+    annotator.stop()
+    journal = folder / "journal.jsonl"
+    journal.write_bytes(b"x" + journal.read_bytes())
+    with notified("could not be read"):
+        assert annotator.reopen(image, folder)
+    annotator.stop()
+    assert (folder / "journal.jsonl.cut").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -43,7 +44,9 @@ def _item(entry: Entry) -> str:
     if entry.error:
         return f"<li class='failed'><b>{name}</b><br>failed: {escape(entry.error)}</li>\n"
     picture = next((file for file in entry.files if file.endswith("_overlay.png")), None)
-    image = f"<img src='{quote(picture)}' alt='{name}' loading='lazy'>" if picture else ""
+    image = (
+        f"<img src='{quote(os.fsencode(picture))}' alt='{name}' loading='lazy'>" if picture else ""
+    )
     sure = "" if entry.certainty is None else f", certainty {entry.certainty:.2f}"
     objects = f"{entry.objects} object{'s' * (entry.objects != 1)}"
     return f"<li>{image}<b>{name}</b><br>{objects}{sure}</li>\n"

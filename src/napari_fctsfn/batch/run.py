@@ -306,7 +306,10 @@ def common_range(job: Job, images: Sequence[Path]) -> Range:
         return Range(low=limits.low, high=limits.high)
     if not values or not sum(map(len, values)):
         raise JobError("no image can be read, so there is no common intensity range")
-    low, high = np.percentile(np.concatenate(values), [LOW_PERCENTILE, HIGH_PERCENTILE])
+    every = np.concatenate(values)
+    low, high = np.percentile(every, [LOW_PERCENTILE, HIGH_PERCENTILE])
+    if not low < high:  # nearly all of them have one value, as with few things on a flat ground
+        low, high = every.min(), every.max()
     return Range(low=float(low), high=float(high))
 
 
@@ -426,7 +429,7 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
     """The newest entry of every image; lines that are torn or of another kind are left out."""
     found: dict[str, Entry] = {}
     try:
-        lines = (folder / MANIFEST).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = (folder / MANIFEST).read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return found
     for line in lines:

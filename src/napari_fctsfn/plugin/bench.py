@@ -88,9 +88,10 @@ class Bench(QObject):
     def observe(self, site: Site) -> None:
         """Let the session see the labels that are shown; strokes on protected objects go."""
         self._mind(site, site.session.observe_all(site.strokes()))
-        plane = self.source.plane()
-        if plane is not None:
-            self._mind(site, site.session.observe(plane, site.labels_of(plane)))
+        # the slice that was shown before too: napari's own undo, say, tells nobody of itself
+        for plane in dict.fromkeys((site.session.observed, self.source.plane())):
+            if plane is not None:
+                self._mind(site, site.session.observe(plane, site.labels_of(plane)))
 
     @staticmethod
     def _mind(site: Site, touched: set[int]) -> None:

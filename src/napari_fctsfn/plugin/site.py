@@ -303,7 +303,7 @@ class Site:
         )
         if not (through or self._hearing or self.problem()):
             shown = Plane.through([first for first, _ in touched], axes or last)
-            if self.session.watches(shown):
+            if self.session.observed == shown:
                 return
         for plane, *pixels in by_slice(atom, axes or last):
             self._strokes.setdefault(plane, []).append(pixels)

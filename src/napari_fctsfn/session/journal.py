@@ -220,9 +220,10 @@ def is_session(folder: Path) -> bool:
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether nothing was done in a session."""
+    """Whether nothing was done in a session, nor anything that was damaged is set aside there."""
     path = folder / _JOURNAL
-    return not path.exists() or path.stat().st_size == 0
+    written = path.exists() and path.stat().st_size > 0
+    return not (written or any(folder.glob(f"{_JOURNAL}.cut*")))
 
 
 def progress_of(folder: Path) -> tuple[int, float]:

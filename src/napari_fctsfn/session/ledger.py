@@ -288,9 +288,10 @@ class Ledger:
         if box is not None:
             self._painted = [union([*self._painted, box])]
 
-    def watches(self, plane: Plane) -> bool:
-        """Whether a slice is the one that was observed last."""
-        return self._seen is not None and self._seen[0] == plane
+    @property
+    def observed(self) -> Plane | None:
+        """The slice that was observed last."""
+        return None if self._seen is None else self._seen[0]
 
     def label_in_use(self, label: int) -> None:
         """Note that somebody else uses a label, so that no new object gets it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +62,8 @@ def near_duplicates(pictures: Sequence[Picture]) -> list[list[int]]:
     list of list of int
         Places in `pictures`; every picture is in one group, groups in the order of their first.
     """
-    thumbnails = np.array([_thumbnail(picture.image) for picture in pictures])
+    # pixels that are no numbers are alike in nothing, and would be so for whole thumbnails
+    thumbnails = np.array([_thumbnail(_finite(picture.image)) for picture in pictures])
     # a perceptual (difference) hash: whether brightness grows from column to column
     hashes = (np.diff(thumbnails, axis=2) > 0).reshape(len(pictures), -1)
     small = thumbnails.reshape(len(pictures), -1)
@@ -79,6 +81,11 @@ def near_duplicates(pictures: Sequence[Picture]) -> list[list[int]]:
         + 1
     ]
     return _joined(len(pictures), pairs)
+
+
+def _finite(image: NDArray[Any]) -> NDArray[Any]:
+    """A picture with 0 where its values are no finite numbers."""
+    return np.nan_to_num(image, nan=0, posinf=0, neginf=0) if image.dtype.kind == "f" else image
 
 
 def _joined(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
