@@ -217,6 +217,16 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(folder, model):
     assert contents() == contents("whole")
 
 
+def test_few_bright_pixels_on_black_have_a_common_range(folder, model):
+    for number in range(3):
+        image = np.zeros((200, 200), np.uint8)
+        image[10, 15 : 15 + number] = 50 + number
+        iio.imwrite(folder / "images" / f"p{number}.png", image)
+    run(a_job(model, normalisation="job"))
+    written = yaml.safe_load(Path("out/job.yaml").read_text())["normalisation"]
+    assert written == {"low": 0.0, "high": 52.0}
+
+
 @pytest.mark.skipif(os.name != "posix", reason="names of files are bytes on POSIX alone")
 def test_names_that_are_no_utf_8_are_done_like_any(folder, model):
     odd = os.fsdecode(b"b\xff")

@@ -268,6 +268,14 @@ def test_every_object_is_on_one_side_and_copies_are_on_the_same(counts, copies, 
     assert any("nearly the same" in note for note in said) == bool(copies)
 
 
+def test_copies_with_pixels_that_are_no_numbers_are_found():
+    (picture, other), _ = usable([disc_picture(0, objects=2), disc_picture(1, objects=1)])
+    image = picture.image.astype(np.float32)
+    image[:2] = np.nan
+    copies = [replace(picture, image=image.copy()) for _ in range(3)]
+    assert near_duplicates([copies[0], other, *copies[1:]]) == [[0, 2, 3], [1]]
+
+
 @pytest.mark.parametrize("discs", [1, 2])
 def test_few_things_on_black_are_no_near_duplicates(discs):
     """Most bits of their hashes are zero, wherever the things are."""

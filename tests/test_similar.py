@@ -244,6 +244,27 @@ def test_after_accepting_it_says_where_the_next_click_goes(open_dock: Any, begun
     assert ("Click on the next thing" in dock.hint.text()) is not begun
 
 
+def test_accepted_masks_are_made_as_they_were_when_the_search_began(open_dock: Any) -> None:
+    _, dock = open_dock(squares())
+    annotator = dock.annotator
+    click(dock, 10, 10)
+    before = annotator.session.refinement
+    annotator.finding.start()
+    assert dock.wait_idle()
+    annotator.size_mask(larger=True)
+    assert dock.wait_idle()
+    assert annotator.session.refinement != before
+    annotator.finding.accept()
+    assert dock.wait_idle()
+    found = {
+        annotation.refinement
+        for label, planes in annotator.session.objects.items()
+        for annotation in planes.values()
+        if label > 1
+    }
+    assert found == {before}
+
+
 def test_how_long_a_search_takes_is_said_once_all_places_are_known(open_dock: Any) -> None:
     _, dock = open_dock(squares())
     click(dock, 10, 10)
