@@ -140,11 +140,28 @@ def test_undoing_a_renumbering_ends_the_propagation_of_what_it_renumbered(
     qtbot.waitUntil(lambda: annotator.propagation.following.done >= 2)
     annotator.undo()
     assert annotator.propagation.following is None
+    assert "what it found is not kept" in dock.hint.text()
     assert dock.wait_idle()
     assert sorted(session.objects) == [2, 3]
     assert not site.labels.data[6:].any()
     for label, place in ((2, (8, 30)), (3, (30, 50))):
         assert np.argwhere(site.labels.data[5] == label).mean(0).tolist() == list(place)
+
+
+def test_undoing_the_click_of_what_is_propagated_ends_it(open_dock: Any, qtbot: Any) -> None:
+    viewer, dock = open_dock(grey(12, 40, 60))
+    annotator = dock.annotator
+    viewer.dims.set_point(0, 5)
+    click(dock, 5, 8, 8)
+    annotator.propagate("up")
+    qtbot.waitUntil(lambda: annotator.propagation.following.done >= 2)
+    annotator.undo()
+    assert "Object 1 is gone" in dock.hint.text()
+    click(dock, 5, 30, 50)
+    assert dock.wait_idle()
+    labels = annotator.site.labels.data
+    assert (labels[5] == 1).sum() == 25
+    assert not labels[6:].any()
 
 
 def test_a_propagation_keeps_what_was_clicked_in_sections(open_dock: Any) -> None:

@@ -114,8 +114,6 @@ class Bench(QObject):
             site.show(step.plane)
         self.last = None
         site.show_object()
-        # a step along other axes leaves nothing that a stroke could be told by
-        self.observe(site)
         self.pump()
 
     def do(self, change: Callable[[Site], tuple[Patch, ...] | None]) -> bool:

@@ -150,9 +150,9 @@ class Editing(Bench):
         if (site := self.sound()) is not None:
             self.observe(site)
             step = site.session.undo()
-            self.propagation.lose(step)
+            ended = self.propagation.lose(step)
             self.after(site, step)
-            if said := travelled("Undone", step, site.session.current):
+            if said := f"{travelled('Undone', step, site.session.current)} {ended}".strip():
                 self.tell(said)
 
     def redo(self) -> None:
@@ -160,9 +160,9 @@ class Editing(Bench):
         if (site := self.sound()) is not None:
             self.observe(site)
             step = site.session.redo()
-            self.propagation.lose(step)
+            ended = self.propagation.lose(step)
             self.after(site, step)
-            if said := travelled("Done again", step, site.session.current):
+            if said := f"{travelled('Done again', step, site.session.current)} {ended}".strip():
                 self.tell(said)
 
     def refine(self, refinement: Refinement) -> None:

@@ -9,6 +9,7 @@ from napari.layers import Image, Labels, Layer, Points
 from napari.utils.colormaps import CyclicLabelColormap
 from napari.utils.colormaps.standardize_color import transform_color
 
+from napari_fctsfn.session.patch import LARGEST
 from napari_fctsfn.session.plane import Plane
 
 if TYPE_CHECKING:
@@ -146,8 +147,8 @@ def new_labels(image: Image, data: np.ndarray | None = None, channels: int | Non
 
 
 def capacity(labels: Labels) -> int:
-    """The largest label a Labels layer can hold; napari shows none beyond 32 bits."""
-    return min(int(np.iinfo(labels.data.dtype).max), 2**31 - 1)
+    """The largest label of an object that a Labels layer can hold."""
+    return min(int(np.iinfo(labels.data.dtype).max), LARGEST)
 
 
 def shown_axes(viewer: Viewer, layer: Layer) -> tuple[int, int] | None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from napari_fctsfn.session import Patch, Plane, Step
     from napari_fctsfn.stack import Direction
 
+_GONE = "Object {} is gone, and so is what was found of it."
+
 
 class Propagation:
     """Follows the current object through the slices.
@@ -124,14 +126,33 @@ class Propagation:
         if self.following is not None and self.following.label in labels:
             self.cancel()
 
-    def lose(self, step: Step | None) -> None:
-        """End it without what it has found, where Undo or Redo changed the object it follows."""
+    def lose(self, step: Step | None) -> str:
+        """End it without what it has found, where its number may now be another object's.
+
+        Parameters
+        ----------
+        step : Step or None
+            What Undo or Redo did.
+
+        Returns
+        -------
+        str
+            That it ended, in a sentence; empty if it goes on.
+        """
         following = self.following if self._ended is None else self._ended[0]
+        if following is None:
+            return ""
         action = None if step is None else step.action
-        if following is None or not isinstance(action, Operation):
-            return
-        if action.kind == "renumber" or following.label in action.labels:
-            self.following, self._ended = None, None
+        operated = isinstance(action, Operation) and (
+            action.kind == "renumber" or following.label in action.labels
+        )
+        gone = following.label not in following.site.session.objects
+        if not (operated or gone):
+            return ""
+        self.following, self._ended = None, None
+        if gone:
+            return _GONE.format(following.label)
+        return "The propagation has ended, and what it found is not kept."
 
     def forget(self) -> None:
         """End it with the session: what it has found is written at last."""
@@ -193,7 +214,7 @@ class Propagation:
             return
         (following, how), self._ended = self._ended, None
         if following.label not in site.session.objects:
-            bench.tell(f"Object {following.label} is gone, and so is what was found of it.")
+            bench.tell(_GONE.format(following.label))
             return
         masks = _found(following)
         said = f"Object {following.label}: {len(masks)} slices found{', ' + how if how else ''}."

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_fctsfn.clicks import Clicks
+from napari_fctsfn.session.identity import writable
 from napari_fctsfn.session.masks import Mask
 from napari_fctsfn.session.patch import Patch
 from napari_fctsfn.session.plane import Plane
@@ -84,8 +85,7 @@ class Note:
     def __post_init__(self) -> None:
         # what is pasted may hold half a character, which no file can hold
         for field in ("name", "category", "color"):
-            text = getattr(self, field).encode("utf-8", "replace").decode("utf-8")
-            object.__setattr__(self, field, text)
+            object.__setattr__(self, field, writable(getattr(self, field)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,13 +81,13 @@ class ImageIdentity(BaseModel):
             for axis, size in enumerate(shape[:spatial])
         )
         return cls(
-            name=_writable(name),
+            name=writable(name),
             shape=shape,
             dtype=np.dtype(data.dtype).name,
             digest=digest.hexdigest()[:16],
             centre=hashlib.sha256(_content(data[middle])).hexdigest()[:16],
             # A path that cannot be written down would not be found again.
-            source=source if _writable(source) == source else "",
+            source=source if writable(source) == source else "",
         )
 
     def same(self, other: ImageIdentity) -> bool:
@@ -111,6 +111,6 @@ def _content(pixels: Any) -> bytes:
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def _writable(text: str) -> str:
-    """Text that can be written down: names of files need not be."""
+def writable(text: str) -> str:
+    """Text that can be written down: names of files, and what is pasted, need not be."""
     return text.encode("utf-8", "replace").decode("utf-8")
